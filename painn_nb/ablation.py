@@ -7,9 +7,10 @@ __all__ = ['RECIPES', 'Recipe', 'Config', 'resolve', 'resolve_device', 'project_
            'run_experiment', 'resume_experiment', 'load_config', 'build_model', 'conclude', 'log_head', 'append_log',
            'archive_notebook']
 
-# %% ../nbs/07_ablation.ipynb #fd7e8ced
+# %% ../nbs/07_ablation.ipynb #2a547613
 import dataclasses
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, NonNegativeInt, PositiveInt, TypeAdapter
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 import painn_nb
@@ -50,7 +51,7 @@ RECIPES = {
                       residual_scale_mixing=0.5, tanh_mixing_scale=5.0, clip_mu_norm=20.0, clip_q_value=100.0)),
 }
 
-# %% ../nbs/07_ablation.ipynb #1cfdf6ac
+# %% ../nbs/07_ablation.ipynb #84a3285f
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Config(Stabilizer):
     "All settings of a run: the nine of `Stabilizer`, and these. Raises pydantic's ValidationError (a ValueError)."
@@ -67,6 +68,7 @@ class Config(Stabilizer):
     cutoff: Positive = 10.0  # radius of interaction
     lr_base: Positive = 30.0  # see `learning_rate`
     warmup: PositiveInt = 1000  # step of the largest learning rate
+    checkpoint_seconds: NonNegativeFloat = 30.0  # time between checkpoints
 
 # %% ../nbs/07_ablation.ipynb #84d0e935
 def resolve(
@@ -169,12 +171,12 @@ def build_model(config: Config) -> PaiNN:
     model = PaiNN(config.features, config.layers, config.n_rbf, config.cutoff)
     return stabilize(model.to(resolve_device(config.device), getattr(torch, config.dtype)), config)
 
-# %% ../nbs/07_ablation.ipynb #b7bfa0b0
+# %% ../nbs/07_ablation.ipynb #a6f738dc
 def train(run_dir):
     config = load_config(run_dir)
     model = build_model(config)
     failure = trainer_nbody(model, run_dir, config.seed, config.epochs, config.batch_size, config.lr_base, config.warmup,
-                            config.clip_gradients_norm, config.debug_layer_stats_every)
+                            config.clip_gradients_norm, config.debug_layer_stats_every, config.checkpoint_seconds)
     conclude(run_dir, model, failure)
 
 # %% ../nbs/07_ablation.ipynb #656d0bb6
@@ -241,13 +243,14 @@ def append_log(run_dir: Path) -> Path:
             write_atomic(log, text + "\n" + (run_dir / "report.md").read_text(encoding="utf-8") + "\n---\n")
     return log
 
-# %% ../nbs/07_ablation.ipynb #a5d9d73f
+# %% ../nbs/07_ablation.ipynb #148017d0
 def archive_notebook(run_dir: str | Path) -> Path | None:
     "Execute `nbs/run.ipynb` on a finished run and keep it as `<run_dir>/run.ipynb`; None where the project has no such notebook."
-    run_dir, source = Path(run_dir).resolve(), project_root() / "nbs" / "run.ipynb"
-    if not source.exists(): return None
-    aside = run_dir / ".run.tmp.ipynb"
-    command = [sys.executable, "-m", "papermill", str(source), str(aside), "-p", "resume", str(run_dir), "--no-progress-bar"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode: raise RuntimeError(f"{source} failed on {run_dir}, see {aside}:\n{done.stderr[-2000:]}")
+    root, run_dir = project_root(), Path(run_dir)
+    if not (root / "nbs" / "run.ipynb").exists(): return None
+    here = os.path.relpath(run_dir, root)  # relative, so that no path of this machine is kept in the notebook
+    aside = run_dir / "run.tmp.ipynb"
+    command = [sys.executable, "-m", "papermill", "nbs/run.ipynb", f"{here}/{aside.name}", "-p", "resume", here, "--no-progress-bar"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode: raise RuntimeError(f"nbs/run.ipynb failed on {here}, see {aside}:\n{done.stderr[-2000:]}")
     return aside.replace(run_dir / "run.ipynb")

@@ -41,45 +41,53 @@ def safe_norm(x: Tensor, dim: int, keepdim: bool = False, eps: float = EPS) -> T
     "`√(‖x‖² + ε)`"
     return (x.square().sum(dim, keepdim=keepdim) + eps).sqrt()
 
-# %% ../nbs/04_model.ipynb #85c9705b
+# %% ../nbs/04_model.ipynb #d6f87f8a
 class EdgeList:
     "Edges between nodes: `edge_index` (2, E), row 0 the sender j, row 1 the receiver i."
 
     def __init__(self, pos: Tensor, edge_index: Tensor):
         self.sender, self.receiver = edge_index
-        self.nodes = len(pos)
-        self.r = pos[self.sender] - pos[self.receiver]  # (E, 3), towards the sender
-        self.mask = 1.0
+        self.nodes, self.mask = len(pos), 1.0
+        self.degree = torch.bincount(self.receiver, minlength=self.nodes).clamp(min=1)[:, None, None]  # of senders, 1 where there are none
+        r = pos[self.sender] - pos[self.receiver]
+        self.distance = safe_norm(r, -1)  # (E,)
+        self.direction = r / self.distance[..., None]  # (E, 3), towards the sender
 
     def senders(self, x: Tensor) -> Tensor:
         "(nodes, ...) -> (E, ...)"
         return x[self.sender]
 
-    def aggregate(self, x: Tensor, how: str) -> Tensor:
-        "(E, ...) -> (nodes, ...): sum or mean over the senders of each node; 0 where there are none."
-        total = x.new_zeros(self.nodes, *x.shape[1:]).index_add(0, self.receiver, x)
-        if how == "sum": return total
-        degree = torch.bincount(self.receiver, minlength=self.nodes).clamp(min=1)
-        return total / degree.view(-1, *[1] * (x.dim() - 1))
+    def sum(self, x: Tensor) -> Tensor:
+        "Over the senders of each node: (E, ...) -> (nodes, ...)."
+        return x.new_zeros(self.nodes, *x.shape[1:]).index_add(0, self.receiver, x)
 
-# %% ../nbs/04_model.ipynb #a5525858
+    def sum_along(self, x: Tensor) -> Tensor:
+        "`x` times the direction of its edge, over the senders of each node: (E, F) -> (nodes, 3, F)."
+        return self.sum(x[:, None] * self.direction[..., None])
+
+# %% ../nbs/04_model.ipynb #dd543348
 class Complete:
     "B worlds of N nodes, all connected; an edge tensor has shape (B, N receivers, N senders, ...)."
 
     def __init__(self, pos: Tensor, shape: tuple[int, int]):
-        self.shape = shape
+        self.shape, self.mask = shape, 1 - torch.eye(shape[1], dtype=pos.dtype, device=pos.device)
+        self.degree = pos.new_full((1, 1, 1), max(shape[1] - 1, 1))
         world = pos.unflatten(0, shape)
-        self.r = world[:, None] - world[:, :, None]  # (B, N, N, 3), towards the sender
-        self.mask = 1 - torch.eye(shape[1], dtype=pos.dtype, device=pos.device)
+        r = world[:, None] - world[:, :, None]
+        self.distance = safe_norm(r, -1)  # (B, N, N)
+        self.direction = r / self.distance[..., None]  # (B, N, N, 3), towards the sender
 
     def senders(self, x: Tensor) -> Tensor:
         "(nodes, ...) -> (B, 1, N, ...)"
         return x.unflatten(0, self.shape)[:, None]
 
-    def aggregate(self, x: Tensor, how: str) -> Tensor:
-        "(B, N, N, ...) -> (nodes, ...): sum or mean over the other nodes of a world; 0 where there are none."
-        total = x.sum(2).flatten(0, 1)
-        return total if how == "sum" else total / max(self.shape[1] - 1, 1)
+    def sum(self, x: Tensor) -> Tensor:
+        "Over the senders of each node: (B, N, N, ...) -> (nodes, ...)."
+        return x.sum(2).flatten(0, 1)
+
+    def sum_along(self, x: Tensor) -> Tensor:
+        "`x` times the direction of its edge, over the senders of each node: (B, N, N, F) -> (nodes, 3, F)."
+        return (self.direction.mT @ x).flatten(0, 1)
 
 # %% ../nbs/04_model.ipynb #995aceb9
 def check_edge_index(edge_index: Tensor, nodes: int) -> None:
@@ -95,7 +103,7 @@ def mlp(*widths: int) -> nn.Sequential:
     linears = [nn.Linear(a, b) for a, b in pairwise(widths)]
     return nn.Sequential(*(m for linear in linears for m in (linear, nn.SiLU())))[:-1]
 
-# %% ../nbs/04_model.ipynb #cafb66d5
+# %% ../nbs/04_model.ipynb #effda940
 class Interaction(nn.Module):
     "PaiNN's message block (paper, eqs. 7 and 8), its filters and messages passing through sites."
 
@@ -111,9 +119,8 @@ class Interaction(nn.Module):
         "`q` (nodes, F) and `mu` (nodes, 3, F) after the messages; `rbf` (edges, n_rbf), `fade` (edges, 1) the cutoff."
         w = self.filter(self.filter_net(rbf) * fade)
         dq, along, carry = self.msg(graph.senders(self.message_net(q)) * w).chunk(3, -1)
-        direction = graph.r / safe_norm(graph.r, -1, keepdim=True)
-        dmu = along[..., None, :] * direction[..., None] + carry[..., None, :] * graph.senders(mu)
-        dq, dmu = graph.aggregate(dq, self.aggregation), graph.aggregate(dmu, self.aggregation)
+        dq, dmu = graph.sum(dq), graph.sum_along(along) + graph.sum(carry[..., None, :] * graph.senders(mu))
+        if self.aggregation == "mean": dq, dmu = dq / graph.degree[:, 0], dmu / graph.degree
         return q + self.scalar_msg(dq), mu + self.vector_msg(dmu)
 
 # %% ../nbs/04_model.ipynb #d3b7611d
@@ -175,7 +182,7 @@ class VectorHead(nn.Module):
     def forward(self, q: Tensor, mu: Tensor) -> Tensor:
         return self.out(mu * self.gate(q)[:, None]).squeeze(-1)
 
-# %% ../nbs/04_model.ipynb #4f7a850a
+# %% ../nbs/04_model.ipynb #d50f4364
 class PaiNN(nn.Module):
     "PaiNN for N-body data; the paper's own form by settings, see `from_schnetpack`. Raises ValueError on bad settings."
 
@@ -217,8 +224,7 @@ class PaiNN(nn.Module):
         worlds = pos.shape[:-1] if pos.dim() == 3 else (1, len(pos))
         z, pos, vel = z.flatten(), pos.reshape(-1, 3), None if vel is None else vel.reshape(-1, 3)
         graph = Complete(pos, worlds) if edge_index is None else EdgeList(pos, edge_index)
-        d = safe_norm(graph.r, -1)
-        rbf, fade = self.rbf(d), (cosine_cutoff(d, self.cutoff) * graph.mask)[..., None]
+        rbf, fade = self.rbf(graph.distance), (cosine_cutoff(graph.distance, self.cutoff) * graph.mask)[..., None]
         q, mu = self.embedding(z, vel)
         for layer in self.layers.values():
             q, mu = layer["inter"](q, mu, graph, rbf, fade)

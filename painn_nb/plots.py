@@ -18,7 +18,7 @@ def log10(values: pd.Series) -> pd.Series:
     "log10 for plotting: 0 and non-finite values become NaN, which leaves a gap."
     return np.log10(values.where(np.isfinite(values) & (values > 0)))
 
-# %% ../nbs/08_plots.ipynb #234c4feb
+# %% ../nbs/08_plots.ipynb #ae9c6461
 def plot_heatmap(
     stats: pd.DataFrame,  # see `stats_table`
     stat: str = "q_abs_max",
@@ -28,11 +28,13 @@ def plot_heatmap(
     ax = ax or plt.gca()
     table = stats[stats.stat == stat].pivot(index="layer", columns="step", values="value")
     if table.empty: raise ValueError(f"there is no statistic {stat!r}; there are {', '.join(stats.stat.unique())}.")
-    sns.heatmap(table.apply(log10), cmap="viridis", ax=ax, cbar_kws={"label": f"log10 {stat}"})
+    image = ax.imshow(table.apply(log10), aspect="auto", origin="lower", interpolation="nearest", cmap="viridis")
+    ax.figure.colorbar(image, ax=ax, label="log10")
     rows, columns = np.nonzero(~np.isfinite(table.to_numpy()))
-    ax.plot(columns + 0.5, rows + 0.5, "x", color="C3")
-    ax.set(ylabel="layer", title=stat)
-    ax.invert_yaxis()
+    ax.plot(columns, rows, "x", color="C3")
+    shown = range(0, len(table.columns), -(-len(table.columns) // 10))
+    ax.set(xlabel="step", ylabel="layer", title=stat, yticks=range(len(table)), yticklabels=table.index)
+    ax.set_xticks(shown, table.columns[shown])
     return ax
 
 # %% ../nbs/08_plots.ipynb #7a696082

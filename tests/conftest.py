@@ -1,0 +1,25 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = dict(epochs=4, features=16, layers=2, batch_size=8)  # the same code as a full run, in a second
+
+
+@pytest.fixture(scope="session")
+def root(): return ROOT
+
+
+@pytest.fixture(scope="session")
+def papermill():
+    "Run nbs/run.ipynb through the papermill command, as a user would."
+
+    def command(*args, **settings):
+        parameters = [x for k, v in settings.items() for x in ("-p", k, str(v))]
+        return subprocess.run([sys.executable, "-m", "papermill", "nbs/run.ipynb", *args, *parameters],
+                              cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=os.environ, timeout=600)
+
+    return command

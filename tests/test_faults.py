@@ -1,0 +1,56 @@
+"""A run that is killed is readable, and goes on as if nothing had happened."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from painn_nb.ablation import resume_experiment, run_experiment
+from painn_nb.diagnostics import load_metrics, load_stats
+
+SETTINGS = dict(epochs=60, features=16, layers=2, batch_size=8, seed=3)
+
+
+def start(runs_dir, **settings):
+    code = f"from painn_nb.ablation import run_experiment; run_experiment('R1', runs_dir={str(runs_dir)!r}, **{SETTINGS | settings!r})"
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+
+
+def wait_for_steps(runs_dir, n):
+    "The run directory, once it has n epochs."
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for run_dir in runs_dir.glob("painn/*"):
+            if len(load_metrics(run_dir)) >= n: return run_dir
+        time.sleep(0.005)
+    raise TimeoutError
+
+
+@pytest.mark.parametrize("checkpoint_seconds", [0, 1000], ids=["with a checkpoint", "before the first checkpoint"])
+def test_killed_and_resumed_equals_never_killed(tmp_path, checkpoint_seconds):
+    whole = run_experiment("R1", runs_dir=tmp_path / "whole", **SETTINGS)
+    process = start(tmp_path / "killed", checkpoint_seconds=checkpoint_seconds)
+    run_dir = wait_for_steps(tmp_path / "killed", 20)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (run_dir / "summary.json").exists() and (run_dir / "checkpoint.pt").exists() == (checkpoint_seconds == 0)
+    assert 20 <= len(load_metrics(run_dir)) < 60 and not load_stats(run_dir).empty
+
+    with (run_dir / "layer_stats.jsonl").open("a") as f: f.write('{"step": 59, "debug/L0.mi')  # a torn line, as a power cut leaves it
+    resume_experiment(run_dir)
+    assert (run_dir / "layer_stats.jsonl").read_text() == (whole / "layer_stats.jsonl").read_text()
+    assert load_metrics(run_dir).drop(columns="seconds").equals(load_metrics(whole).drop(columns="seconds"))
+    ended, expected = (json.loads((d / "summary.json").read_text()) for d in (run_dir, whole))
+    assert ended == expected and not (run_dir / "checkpoint.pt").exists()
+
+
+def test_a_run_in_training_cannot_be_resumed_twice(tmp_path):
+    process = start(tmp_path, epochs=100_000)
+    try:
+        run_dir = wait_for_steps(tmp_path, 2)
+        with pytest.raises(ValueError, match="being trained by another process"): resume_experiment(run_dir)
+    finally:
+        process.kill(); process.wait()

@@ -1,0 +1,47 @@
+"""The notebooks, what is exported from them, and the README stay one thing."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def copy(root, tmp_path_factory):
+    "The project's files as git has them, in a place where they may be changed."
+    folder = tmp_path_factory.mktemp("copy")
+    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True).stdout
+    for name in listed.splitlines():
+        if (root / name).exists() and not name.startswith("runs/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("command", ["nbdev_clean", "nbdev_export"])
+def test_cleaning_and_exporting_change_nothing(root, copy, command):
+    subprocess.run([BIN / command], cwd=copy, check=True, capture_output=True)
+    for kind in ("nbs/*.ipynb", "painn_nb/*.py"):
+        assert {p.name for p in root.glob(kind)} == {p.name for p in copy.glob(kind)}
+        for path in root.glob(kind): assert path.read_bytes() == (copy / path.relative_to(root)).read_bytes(), f"{path.name}: run {command} and commit"
+
+
+def test_readme_is_the_index_notebook(root):
+    made = subprocess.run([BIN / "jupyter", "nbconvert", "--log-level", "WARN", "--to", "markdown", "--stdout", "nbs/index.ipynb"], cwd=root, capture_output=True, text=True, check=True)
+    assert (root / "README.md").read_text() == made.stdout, "run `make readme` and commit"
+
+
+def test_every_notebook_opens_with_a_title_and_one_line(root):
+    for path in root.glob("nbs/*.ipynb"):
+        first = nbformat.read(path, 4).cells[0]
+        assert first.cell_type == "markdown" and first.source.startswith("# ") and first.source.count("\n> ") == 1, path.name
+
+
+def test_the_committed_runs_hold_no_large_files(root):
+    tracked = subprocess.run(["git", "ls-files", "runs"], cwd=root, capture_output=True, text=True).stdout.splitlines()
+    assert all((root / name).stat().st_size < 1_000_000 for name in tracked)

@@ -1,0 +1,161 @@
+"""Whole runs through papermill, and the run directory they leave."""
+
+import json
+import math
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import nbformat
+import pytest
+import torch
+from conftest import TINY
+
+from painn_nb.ablation import RECIPES, build_model, load_config, resume_experiment, run_experiment
+from painn_nb.diagnostics import load_metrics, load_stats, site_of
+from painn_nb.sites import sites
+
+FILES = {"config.json", "layer_stats.jsonl", "metrics.jsonl", "summary.json", "report.md", "run.ipynb", "model.pt", ".run.lock"}
+STATS = {"inter.scalar_msg_max", "inter.vector_msg_norm_max", "mix.mu_v_norm_max", "mix.dq_max", "mix.dmu_scale_max", "mix.dqmu_max", "mix.q_abs_max", "mix.mu_norm_max"}
+
+
+def strict(text):
+    "JSON as the standard has it: no NaN, no Infinity."
+    def refuse(name): raise ValueError(name)
+    return json.loads(text, parse_constant=refuse)
+
+
+def only_run(folder):
+    [run_dir] = (folder / "painn").iterdir()
+    return run_dir
+
+
+def check_run_dir(run_dir, recipe):
+    assert {p.name for p in run_dir.iterdir()} == FILES
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d__{recipe.name}", run_dir.name)
+    config = strict((run_dir / "config.json").read_text())
+    assert {k: config[k] for k in recipe.settings} == recipe.settings
+    assert config["versions"]["torch"] == torch.__version__ and config["seed"] == 5 and config["device"] == "cpu"
+    captures = [strict(line) for line in (run_dir / "layer_stats.jsonl").read_text().splitlines()]
+    keys = {"step"} | {f"debug/L{k}.{s}" for k in range(2) for s in STATS}
+    assert captures and all(set(c) == keys for c in captures)
+    assert [c["step"] for c in captures] == list(range(0, 4, recipe.settings.get("debug_layer_stats_every", 1)))
+    epochs = [strict(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in epochs] == [0, 1, 2, 3]
+    assert all({"loss", "pos_dt", "vel", "grad_norm", "lr", "seconds"} <= set(e) for e in epochs)
+    summary = strict((run_dir / "summary.json").read_text())
+    assert summary["outcome"] == "completed" and summary["early_failure"] is None
+    assert set(summary["held_out"]) == {"pos_dt", "vel"} and len(summary["top_metrics"]) == 6
+    report = (run_dir / "report.md").read_text()
+    assert report.startswith(f"## {recipe.name}\n\nRun dir: `") and "- No NaN/Inf detected within captured steps.\n- Top metrics (max value @ step):\n" in report
+    assert len(re.findall(r"^  - debug/L\d\.(?:inter|mix)\.\w+: [\d.e+-]+ @ \d+$", report, re.M)) == 6
+    assert len(re.findall(r"^  - L\d: (?:\w+\.\w+=[\d.e+-]+@\d+(?:; )?){6}$", report, re.M)) == 2
+    for heading in ("- Config: ", "- Early failure: none", "- Observations:"): assert heading in report
+    notebook = nbformat.read(run_dir / "run.ipynb", 4)
+    outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == 3
+    assert not [o for o in outputs if o.output_type == "error"]
+
+
+@pytest.mark.parametrize("run", RECIPES)
+def test_papermill_with_an_output_path(papermill, tmp_path, run):
+    done = papermill(str(tmp_path / "out.ipynb"), run=run, runs_dir=tmp_path, seed=5, device="cpu", **TINY)
+    assert done.returncode == 0, done.stderr
+    check_run_dir(only_run(tmp_path), RECIPES[run])
+    assert (tmp_path / "ABLATION.md").read_text().count(f"\n## {RECIPES[run].name}\n") == 1
+
+
+def test_papermill_piped(papermill, tmp_path):
+    done = papermill(run="R1", runs_dir=tmp_path, seed=5, device="cpu", **TINY)
+    assert done.returncode == 0, done.stderr
+    assert len(nbformat.reads(done.stdout, 4).cells) > 5
+    check_run_dir(only_run(tmp_path), RECIPES["R1"])
+
+
+@pytest.mark.parametrize("bad, message", [
+    (dict(run="R9"), "the recipes are R0, R1, R2"),
+    (dict(clip_mu=3), "did you mean clip_mu_norm"),
+    (dict(clip_mu_norm=-1), "greater than 0"),
+    (dict(epochs=0), "greater than 0"),
+    (dict(dtype="float16"), "float64"),
+    (dict(device="abacus"), "this machine does not have"),
+])
+def test_bad_parameters_stop_before_anything_is_written(papermill, tmp_path, bad, message):
+    done = papermill("/dev/null", **dict(run="R2", runs_dir=tmp_path / "runs") | TINY | bad)
+    assert done.returncode == 1 and message in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="runs_dir"): run_experiment("R2", runs_dir=tmp_path / "file", **TINY)
+
+
+def test_an_explosion_is_a_result(papermill, tmp_path):
+    "float32 and a learning rate a thousand times too large: exit code 0, the failure named, everything on disk."
+    settings = dict(run="R0", runs_dir=tmp_path, dtype="float32", lr_base=30_000, debug_layer_stats_every=3, seed=0) | TINY | dict(epochs=200)
+    done = papermill("/dev/null", **settings)
+    assert done.returncode == 0, done.stderr
+    run_dir = only_run(tmp_path)
+    assert {p.name for p in run_dir.iterdir()} == FILES
+    summary, report = strict((run_dir / "summary.json").read_text()), (run_dir / "report.md").read_text()
+    failure = summary["early_failure"]
+    assert summary["outcome"] == "exploded" and set(failure) == {"step", "site", "what"}
+    assert f"- Early failure: step {failure['step']}, {failure['site']}" in report
+    metrics, stats = load_metrics(run_dir), load_stats(run_dir)
+    assert metrics.step.iloc[-1] == failure["step"] == stats.step.max() if failure["site"][0] == "L" else True
+    assert sorted(metrics.step) == list(range(failure["step"] + 1))
+
+
+def test_infinite_captures_are_told_from_nan(tmp_path):
+    "The first site that is not finite is the one at which a value was planted."
+    run_dir = run_experiment("R0", runs_dir=tmp_path, **TINY)
+    model = build_model(load_config(run_dir))
+    from painn_nb.data import painn_nbody
+    from painn_nb.diagnostics import append_record, capture, first_nonfinite, read_records, reading, stats_table
+
+    class Plant(torch.nn.Module):
+        def __init__(self, value): super().__init__(); self.value = value
+        def forward(self, x): return torch.full_like(x, self.value)
+
+    batch = next(painn_nbody(8, frames=5))
+    for value in (math.inf, math.nan):
+        for name, site in sites(model).items():
+            if site.stat is None: continue
+            site.append(Plant(value))
+            with reading(model), torch.no_grad(): model(*batch[:3])
+            del site[:]
+            record = capture(model, 0)
+            key = first_nonfinite(record)
+            assert site_of(key) == name
+            append_record(tmp_path / "x.jsonl", record)
+            back = stats_table(read_records(tmp_path / "x.jsonl")[-1:])
+            assert repr(back.value[list(record).index(key) - 1]) in (repr(value), f"np.float64({value})")
+
+
+def test_two_runs_at_once_share_nothing_and_both_are_in_the_log(papermill, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda seed: papermill("/dev/null", run="R2", runs_dir=tmp_path, seed=seed, **TINY), (1, 2)))
+    assert [d.returncode for d in done] == [0, 0], done
+    runs = list((tmp_path / "painn").iterdir())
+    log = (tmp_path / "ABLATION.md").read_text()
+    assert len(runs) == 2 and all(log.count(f"/{r.name}`") == 1 for r in runs)
+    assert log.startswith("# PaiNN Stabilization Ablation") and log.count("## Recommended Settings") == 1
+
+
+def test_captures_cost_one_transfer_and_none_when_off(tmp_path, monkeypatch):
+    "Counted where tensors become Python numbers: one `tolist` per capture beside the one of the step's metrics."
+    count = []
+    tolist = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: count.append(1) or tolist(self))
+    for every, expected in ((1, 4 + 4), (2, 4 + 2), (0, 4)):
+        count.clear()
+        run_experiment("R0", runs_dir=tmp_path, debug_layer_stats_every=every, **TINY)
+        assert len(count) == expected
+
+
+def test_an_ended_run_is_left_alone(tmp_path):
+    run_dir = run_experiment("R1", runs_dir=tmp_path, **TINY)
+    before = {p.name: p.stat().st_mtime_ns for p in run_dir.iterdir()}
+    resume_experiment(run_dir)
+    assert {k: v for k, v in before.items() if k != ".run.lock"} == {p.name: p.stat().st_mtime_ns for p in run_dir.iterdir() if p.name != ".run.lock"}
+    with pytest.raises(ValueError, match="no run directory"): resume_experiment(tmp_path)
