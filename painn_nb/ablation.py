@@ -144,12 +144,12 @@ def run_experiment(
     write_atomic(run_dir / "config.json", to_json(about, indent=2) + "\n")
     return resume_experiment(run_dir)
 
-# %% ../nbs/07_ablation.ipynb #9c0f54ec
+# %% ../nbs/07_ablation.ipynb #8c5c67e7
 def resume_experiment(
-    run_dir: str | Path,  # of a run that was stopped, or has ended
+    run_dir: str | Path,  # of a run that was stopped, or has ended; relative to the current folder or the project's
 ) -> Path:
     "Continue a run bit for bit where its last checkpoint left it; a run that has ended is left as it is."
-    run_dir = Path(run_dir)
+    run_dir = Path(run_dir) if Path(run_dir).exists() else project_root() / run_dir
     if not (run_dir / "config.json").exists(): raise ValueError(f"{str(run_dir)!r} is no run directory: it has no config.json.")
     try:
         with FileLock(run_dir / ".run.lock", timeout=0):
