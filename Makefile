@@ -4,21 +4,25 @@ RUN ?= R2
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: run test lab notebooks readme
+.PHONY: run test reproduce lab notebooks readme
 
 run: .venv/.ready  ## one ablation: make run RUN=R2 ARGS="-p seed 1"
 	@out=$$(mktemp -d)/run.ipynb && $(BIN)/papermill nbs/run.ipynb $$out -p run $(RUN) $(ARGS) && \
 	$(BIN)/python -c "import nbformat, sys; print(nbformat.read(sys.argv[1], 4).cells[-1].outputs[0].text)" $$out
 
 test: .venv/.ready  ## all notebooks, then tests/
-	$(BIN)/nbdev_test --n_workers 2
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 	$(BIN)/python -m pytest
+
+reproduce: .venv/.ready  ## 16 seeds of each recipe and two other learning rates; goes on where it was stopped
+	$(BIN)/python -c "from painn_nb.ablation import sweep; \
+	sweep([dict(run=r, seed=s, lr_base=b) for b, n in ((30.0, 16), (20.0, 2), (40.0, 2)) for s in range(n) for r in ('R0', 'R1', 'R2')], 'runs/reproduction')"
 
 lab: .venv/.ready  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs
 
 notebooks: .venv/.ready  ## execute all source notebooks in place, clean, export, README
-	cd nbs && for nb in 0*.ipynb index.ipynb; do ../$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $$nb || exit 1; done
+	cd nbs && for nb in [0-9]*.ipynb index.ipynb; do ../$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $$nb || exit 1; done
 	$(BIN)/nbdev_clean && $(BIN)/nbdev_export
 	$(MAKE) readme
 

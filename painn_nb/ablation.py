@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'Recipe', 'Config', 'resolve', 'resolve_device', 'project_root', 'new_run_dir', 'provenance',
-           'run_experiment', 'resume_experiment', 'load_config', 'build_model', 'conclude', 'log_head', 'append_log',
-           'archive_notebook']
+           'run_experiment', 'resume_experiment', 'load_config', 'build_model', 'address', 'conclude', 'log_head',
+           'append_log', 'find_run', 'sweep', 'archive_notebook']
 
-# %% ../nbs/07_ablation.ipynb #2a547613
+# %% ../nbs/07_ablation.ipynb #60dcafcc
 import dataclasses
 import json
 import os
 import platform
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,7 @@ import torch
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
+from tqdm.auto import tqdm
 
 import painn_nb
 from .data import ballistic, held_out, mean_errors, mse
@@ -179,7 +182,13 @@ def train(run_dir):
                             config.clip_gradients_norm, config.debug_layer_stats_every, config.checkpoint_seconds)
     conclude(run_dir, model, failure)
 
-# %% ../nbs/07_ablation.ipynb #656d0bb6
+# %% ../nbs/07_ablation.ipynb #9f9d1181
+def address(run_dir: Path) -> str:
+    "How reports call a run directory: its path from the project's root, or its last three folders outside of it."
+    run_dir, root = run_dir.resolve(), project_root()
+    return run_dir.relative_to(root).as_posix() if run_dir.is_relative_to(root) else "/".join(run_dir.parts[-3:])
+
+# %% ../nbs/07_ablation.ipynb #a76f6dee
 def conclude(run_dir: Path, model: PaiNN, failure: dict | None) -> None:
     "Write model.pt, report.md and summary.json, and remove the checkpoint."
     test, stats = held_out("test"), load_stats(run_dir)
@@ -191,8 +200,7 @@ def conclude(run_dir: Path, model: PaiNN, failure: dict | None) -> None:
         "ballistic": mean_errors([mse(*ballistic(b), b) for b in test]),
     }
     about = json.loads((run_dir / "config.json").read_text())
-    address = f"{run_dir.parent.parent.name}/{run_dir.parent.name}/{run_dir.name}"
-    write_atomic(run_dir / "report.md", report_text(about["name"], address, about, stats, load_metrics(run_dir), summary))
+    write_atomic(run_dir / "report.md", report_text(about["name"], address(run_dir), about, stats, load_metrics(run_dir), summary))
     save_atomic(run_dir / "model.pt", model.state_dict())
     (run_dir / "checkpoint.pt").unlink(missing_ok=True)
     write_atomic(run_dir / "summary.json", to_json(summary, indent=2) + "\n")
@@ -242,6 +250,34 @@ def append_log(run_dir: Path) -> Path:
         if f"/{run_dir.name}`" not in text:
             write_atomic(log, text + "\n" + (run_dir / "report.md").read_text(encoding="utf-8") + "\n---\n")
     return log
+
+# %% ../nbs/07_ablation.ipynb #e3e639ed
+def find_run(runs_dir: Path, run: str, config: Config) -> Path | None:
+    "The run directory, ended or not, of a recipe with exactly these settings; None where there is none."
+    for path in sorted(runs_dir.glob("painn/*/config.json")):
+        about = json.loads(path.read_text())
+        same = dataclasses.replace(load_config(path.parent), device=config.device) == config
+        if about["run"] == run and same: return path.parent
+    return None
+
+# %% ../nbs/07_ablation.ipynb #211bcf07
+def sweep_one(runs_dir, run, settings):
+    torch.set_num_threads(1)
+    found = find_run(runs_dir, run, resolve(run, **settings))
+    return resume_experiment(found) if found else run_experiment(run, runs_dir, **settings)
+
+# %% ../nbs/07_ablation.ipynb #63cec789
+def sweep(
+    jobs: list[dict],  # arguments of `run_experiment`, less runs_dir
+    runs_dir: str | Path,
+    workers: int | None = None,  # processes; None: one per core
+) -> list[Path]:
+    "Run all jobs, in any order, and return their run directories; runs that are there already are not run again."
+    runs_dir = Path(runs_dir)
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        started = [pool.submit(sweep_one, runs_dir, job["run"], {k: v for k, v in job.items() if k != "run"}) for job in jobs]
+        for _ in tqdm(as_completed(started), total=len(started), desc="runs", unit="run"): pass
+    return [f.result() for f in started]
 
 # %% ../nbs/07_ablation.ipynb #148017d0
 def archive_notebook(run_dir: str | Path) -> Path | None:

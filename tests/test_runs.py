@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from painn_nb.ablation import RECIPES, build_model, load_config, resume_experiment, run_experiment
+from painn_nb.ablation import RECIPES, build_model, load_config, resume_experiment, run_experiment, sweep
 from painn_nb.diagnostics import load_metrics, load_stats, site_of
 from painn_nb.sites import sites
 
@@ -140,6 +140,14 @@ def test_two_runs_at_once_share_nothing_and_both_are_in_the_log(papermill, tmp_p
     log = (tmp_path / "ABLATION.md").read_text()
     assert len(runs) == 2 and all(log.count(f"/{r.name}`") == 1 for r in runs)
     assert log.startswith("# PaiNN Stabilization Ablation") and log.count("## Recommended Settings") == 1
+
+
+def test_a_sweep_runs_what_is_missing(tmp_path):
+    jobs = [dict(run=run, seed=seed, **TINY) for run in ("R0", "R1") for seed in (0, 1)]
+    some = sweep(jobs[:1], tmp_path)
+    done = sweep(jobs, tmp_path)
+    assert done[:1] == some and len(set(done)) == len(list((tmp_path / "painn").iterdir())) == 4
+    assert [(load_config(d).seed, d.name.partition("__")[2]) for d in done] == [(j["seed"], RECIPES[j["run"]].name) for j in jobs]
 
 
 def test_captures_cost_one_transfer_and_none_when_off(tmp_path, monkeypatch):
