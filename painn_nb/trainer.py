@@ -6,11 +6,12 @@
 __all__ = ['learning_rate', 'forward_failure', 'backward_failure', 'save_atomic', 'rewind', 'restore', 'forward_backward',
            'examine', 'evaluate', 'trainer_nbody']
 
-# %% ../nbs/06_trainer.ipynb #c32880ba
+# %% ../nbs/06_trainer.ipynb #7a8765fe
 import math
 import os
 import time
 from collections.abc import Iterable
+from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
@@ -96,7 +97,7 @@ def evaluate(model: PaiNN, batches: Iterable[Batch]) -> dict[str, float]:
     moved = (b.to(dtype=like.dtype, device=like.device) for b in batches)
     return mean_errors([mse(*model(b.charge, b.pos, b.vel), b) for b in moved])
 
-# %% ../nbs/06_trainer.ipynb #46e4fbcb
+# %% ../nbs/06_trainer.ipynb #240c3fab
 def trainer_nbody(
     model: PaiNN,
     run_dir: Path,  # gets layer_stats.jsonl, metrics.jsonl, checkpoint.pt; an unfinished run there is continued
@@ -114,7 +115,8 @@ def trainer_nbody(
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), eps=1e-9, weight_decay=1e-8, fused=True)
     first = restore(run_dir, model, optimizer)
     loader, last_save = painn_nbody(batch_size, seed, start=first), time.monotonic()
-    with tqdm(range(first, epochs), initial=first, total=epochs, desc="training", unit="step") as bar:
+    in_sweep = parent_process() is not None  # many processes at once: the sweep shows the one bar
+    with tqdm(range(first, epochs), initial=first, total=epochs, desc="training", unit="step", disable=in_sweep) as bar:
         for step in bar:
             start = time.perf_counter()
             batch = next(loader).to(dtype=like.dtype, device=like.device)
