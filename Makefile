@@ -14,9 +14,8 @@ test: .venv/.ready  ## all notebooks, then tests/
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 	$(BIN)/python -m pytest
 
-reproduce: .venv/.ready  ## 16 seeds of each recipe and two other learning rates; goes on where it was stopped
-	$(BIN)/python -c "from painn_nb.ablation import sweep; \
-	sweep([dict(run=r, seed=s, lr_base=b) for b, n in ((30.0, 16), (20.0, 2), (40.0, 2)) for s in range(n) for r in ('R0', 'R1', 'R2')], 'runs/reproduction')"
+reproduce: .venv/.ready  ## the runs behind the analysis pages, on all cores; goes on where it was stopped
+	$(BIN)/python -c "from painn_nb.ablation import REPRODUCTION, sweep; sweep(REPRODUCTION, 'runs/reproduction')"
 
 lab: .venv/.ready  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs
