@@ -305,14 +305,15 @@ REPRODUCTION = [
     *(dict(run=r, seed=s, epochs=1000, dtype="float32", features=64, lr_base=0.25, debug_layer_stats_every=10) for s in range(3) for r in RECIPES),
 ]
 
-# %% ../nbs/07_ablation.ipynb #148017d0
+# %% ../nbs/07_ablation.ipynb #b1d048be
 def archive_notebook(run_dir: str | Path) -> Path | None:
-    "Execute `nbs/run.ipynb` on a finished run and keep it as `<run_dir>/run.ipynb`; None where the project has no such notebook."
+    "Execute `nbs/run.ipynb` on a finished run and keep it as `<run_dir>/run.ipynb`; None where it is there or the project has no such notebook."
     root, run_dir = project_root(), Path(run_dir)
-    if not (root / "nbs" / "run.ipynb").exists(): return None
+    this_is_it = "PAINN_NB_ARCHIVE" in os.environ  # the notebook that is being kept comes by here, too
+    if this_is_it or (run_dir / "run.ipynb").exists() or not (root / "nbs" / "run.ipynb").exists(): return None
     here = os.path.relpath(run_dir, root)  # relative, so that no path of this machine is kept in the notebook
     aside = run_dir / "run.tmp.ipynb"
     command = [sys.executable, "-m", "papermill", "nbs/run.ipynb", f"{here}/{aside.name}", "-p", "resume", here, "--no-progress-bar"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=os.environ | {"PAINN_NB_ARCHIVE": "1"})
     if done.returncode: raise RuntimeError(f"nbs/run.ipynb failed on {here}, see {aside}:\n{done.stderr[-2000:]}")
     return aside.replace(run_dir / "run.ipynb")

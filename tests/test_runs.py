@@ -132,6 +132,14 @@ def test_infinite_captures_are_told_from_nan(tmp_path):
             assert repr(back.value[list(record).index(key) - 1]) in (repr(value), f"np.float64({value})")
 
 
+def test_a_run_resumed_through_papermill_is_complete(papermill, tmp_path):
+    run_dir = run_experiment("R1", runs_dir=tmp_path, seed=5, device="cpu", **TINY)  # without a notebook
+    for name in ("summary.json", "report.md"): (run_dir / name).unlink()  # as if killed before its end
+    done = papermill("/dev/null", resume=run_dir)
+    assert done.returncode == 0, done.stderr
+    check_run_dir(run_dir, RECIPES["R1"])
+
+
 def test_two_runs_at_once_share_nothing_and_both_are_in_the_log(papermill, tmp_path):
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda seed: papermill("/dev/null", run="R2", runs_dir=tmp_path, seed=seed, **TINY), (1, 2)))
