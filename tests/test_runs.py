@@ -12,7 +12,8 @@ import torch
 from conftest import TINY
 
 from painn_nb.ablation import RECIPES, build_model, load_config, resume_experiment, run_experiment, sweep
-from painn_nb.diagnostics import load_metrics, load_stats, site_of
+from painn_nb.data import painn_nbody
+from painn_nb.diagnostics import append_record, capture, first_nonfinite, load_metrics, load_stats, read_records, reading, site_of, stats_table
 from painn_nb.sites import sites
 
 FILES = {"config.json", "layer_stats.jsonl", "metrics.jsonl", "summary.json", "report.md", "run.ipynb", "model.pt", ".run.lock"}
@@ -113,9 +114,6 @@ def test_infinite_captures_are_told_from_nan(tmp_path):
     "The first site that is not finite is the one at which a value was planted."
     run_dir = run_experiment("R0", runs_dir=tmp_path, **TINY)
     model = build_model(load_config(run_dir))
-    from painn_nb.data import painn_nbody
-    from painn_nb.diagnostics import append_record, capture, first_nonfinite, read_records, reading, stats_table
-
     class Plant(torch.nn.Module):
         def __init__(self, value): super().__init__(); self.value = value
         def forward(self, x): return torch.full_like(x, self.value)
@@ -132,7 +130,7 @@ def test_infinite_captures_are_told_from_nan(tmp_path):
             assert site_of(key) == name
             append_record(tmp_path / "x.jsonl", record)
             back = stats_table(read_records(tmp_path / "x.jsonl")[-1:])
-            assert repr(back.value[list(record).index(key) - 1]) in (repr(value), f"np.float64({value})")
+            np.testing.assert_equal(back.value[list(record).index(key) - 1], value)
 
 
 def test_a_run_resumed_through_papermill_is_complete(papermill, tmp_path):
