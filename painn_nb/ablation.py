@@ -275,9 +275,8 @@ def append_log(run_dir: Path) -> Path:
 def find_run(runs_dir: Path, run: str, config: Config) -> Path | None:
     "The run directory, ended or not, of a recipe with exactly these settings; None where there is none."
     for path in sorted(runs_dir.glob("painn/*/config.json")):
-        about = json.loads(path.read_text())
-        same = dataclasses.replace(load_config(path.parent), device=config.device) == config
-        if about["run"] == run and same: return path.parent
+        if json.loads(path.read_text())["run"] != run: continue
+        if dataclasses.replace(load_config(path.parent), device=config.device) == config: return path.parent
     return None
 
 # %% ../nbs/07_ablation.ipynb #211bcf07
