@@ -6,7 +6,7 @@
 __all__ = ['STREAMS', 'Batch', 'FrameDataset', 'nbody_small', 'stream_seed', 'painn_nbody', 'held_out', 'mse', 'ballistic',
            'mean_errors']
 
-# %% ../nbs/01_data.ipynb #514684a0
+# %% ../nbs/01_data.ipynb #01e2e954
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .systems import Trajectories, gravity
 
-# %% ../nbs/01_data.ipynb #ab813b89
+# %% ../nbs/01_data.ipynb #4568ff77
 class Batch(NamedTuple):
     "One frame of B worlds of N particles, with what the next frame holds."
     charge: Tensor  # mass or electric charge, (B, N)
@@ -30,6 +30,11 @@ class Batch(NamedTuple):
     def to(self, *args, **kwargs) -> "Batch":
         "All tensors moved to a dtype or device, as `Tensor.to`."
         return Batch(*(x.to(*args, **kwargs) for x in self))
+
+    def like(self, model: nn.Module) -> "Batch":
+        "All tensors moved to the dtype and device of a model."
+        p = next(model.parameters())
+        return self.to(dtype=p.dtype, device=p.device)
 
 # %% ../nbs/01_data.ipynb #e1da0233
 @dataclass(frozen=True)

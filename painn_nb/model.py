@@ -41,14 +41,15 @@ def safe_norm(x: Tensor, dim: int, keepdim: bool = False, eps: float = EPS) -> T
     "`√(‖x‖² + ε)`"
     return (x.square().sum(dim, keepdim=keepdim) + eps).sqrt()
 
-# %% ../nbs/04_model.ipynb #d6f87f8a
+# %% ../nbs/04_model.ipynb #a30f8573
 class EdgeList:
     "Edges between nodes: `edge_index` (2, E), row 0 the sender j, row 1 the receiver i."
 
     def __init__(self, pos: Tensor, edge_index: Tensor):
         self.sender, self.receiver = edge_index
         self.nodes, self.mask = len(pos), 1.0
-        self.degree = torch.bincount(self.receiver, minlength=self.nodes).clamp(min=1)[:, None, None]  # of senders, 1 where there are none
+        senders = pos.new_zeros(self.nodes).index_add(0, self.receiver, pos.new_ones(len(self.receiver)))
+        self.degree = senders.clamp(min=1)[:, None, None]
         r = pos[self.sender] - pos[self.receiver]
         self.distance = safe_norm(r, -1)  # (E,)
         self.direction = r / self.distance[..., None]  # (E, 3), towards the sender
@@ -103,7 +104,7 @@ def mlp(*widths: int) -> nn.Sequential:
     linears = [nn.Linear(a, b) for a, b in pairwise(widths)]
     return nn.Sequential(*(m for linear in linears for m in (linear, nn.SiLU())))[:-1]
 
-# %% ../nbs/04_model.ipynb #effda940
+# %% ../nbs/04_model.ipynb #bbedf5a0
 class Interaction(nn.Module):
     "PaiNN's message block (paper, eqs. 7 and 8), its filters and messages passing through sites."
 
@@ -113,7 +114,7 @@ class Interaction(nn.Module):
         self.filter_net = mlp(n_rbf, *filter_widths, 3 * features)
         self.message_net = mlp(features, hidden, 3 * features)
         self.filter, self.msg = Site(), Site()
-        self.scalar_msg, self.vector_msg = Site("scalar_msg_max"), Site("vector_msg_norm_max", vector=True)
+        self.scalar_msg, self.vector_msg = Site(), Site(vector=True)
 
     def forward(self, q: Tensor, mu: Tensor, graph, rbf: Tensor, fade: Tensor) -> tuple[Tensor, Tensor]:
         "`q` (nodes, F) and `mu` (nodes, 3, F) after the messages; `rbf` (edges, n_rbf), `fade` (edges, 1) the cutoff."
@@ -123,7 +124,7 @@ class Interaction(nn.Module):
         if self.aggregation == "mean": dq, dmu = dq / graph.degree[:, 0], dmu / graph.degree
         return q + self.scalar_msg(dq), mu + self.vector_msg(dmu)
 
-# %% ../nbs/04_model.ipynb #d3b7611d
+# %% ../nbs/04_model.ipynb #923f776a
 class Mixing(nn.Module):
     "PaiNN's update block (paper, eqs. 9 and 10), its factors, updates and results passing through sites."
 
@@ -132,10 +133,10 @@ class Mixing(nn.Module):
         self.vector_mix = nn.Linear(features, 2 * features, bias=False)
         nn.init.xavier_uniform_(self.vector_mix.weight)
         self.mixing_net = mlp(2 * features, hidden, 3 * features)
-        self.mu_v = Site("mu_v_norm_max", vector=True)
-        self.dq, self.dmu_scale, self.dqmu = Site("dq_max"), Site("dmu_scale_max"), Site("dqmu_max")
+        self.mu_v = Site(vector=True)
+        self.dq, self.dmu_scale, self.dqmu = Site(), Site(), Site()
         self.q_update, self.mu_update = Site(), Site(vector=True)
-        self.q, self.mu = Site("q_abs_max"), Site("mu_norm_max", vector=True)
+        self.q, self.mu = Site("q_abs_max"), Site(vector=True)
 
     def forward(self, q: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
         "`q` (nodes, F) and `mu` (nodes, 3, F) after the update."

@@ -13,8 +13,9 @@ from conftest import TINY
 
 from painn_nb.ablation import RECIPES, build_model, load_config, resume_experiment, run_experiment, sweep
 from painn_nb.data import painn_nbody
-from painn_nb.diagnostics import append_record, capture, first_nonfinite, load_metrics, load_stats, read_records, reading, site_of, stats_table
+from painn_nb.diagnostics import append_record, first_nonfinite, load_metrics, load_stats, maximum_keys, read_records, site_of, stats_table
 from painn_nb.sites import sites
+from painn_nb.watch import examine
 
 FILES = {"config.json", "layer_stats.jsonl", "metrics.jsonl", "summary.json", "report.md", "run.ipynb", "model.pt", ".run.lock"}
 STATS = {"inter.scalar_msg_max", "inter.vector_msg_norm_max", "mix.mu_v_norm_max", "mix.dq_max", "mix.dmu_scale_max", "mix.dqmu_max", "mix.q_abs_max", "mix.mu_norm_max"}
@@ -39,7 +40,7 @@ def check_run_dir(run_dir, recipe):
     assert config["versions"]["torch"] == torch.__version__ and config["seed"] == 5 and config["device"] == "cpu"
     captures = [strict(line) for line in (run_dir / "layer_stats.jsonl").read_text().splitlines()]
     keys = {"step"} | {f"debug/L{k}.{s}" for k in range(2) for s in STATS}
-    assert captures and all(set(c) == keys for c in captures)
+    assert captures and all(keys < set(c) for c in captures)
     assert [c["step"] for c in captures] == list(range(0, 4, recipe.settings.get("debug_layer_stats_every", 1)))
     epochs = [strict(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [e["step"] for e in epochs] == [0, 1, 2, 3]
@@ -101,12 +102,12 @@ def test_an_explosion_is_a_result(papermill, tmp_path):
     assert {p.name for p in run_dir.iterdir()} == FILES
     summary, report = strict((run_dir / "summary.json").read_text()), (run_dir / "report.md").read_text()
     failure = summary["early_failure"]
-    assert summary["outcome"] == "exploded" and set(failure) == {"step", "site", "what"}
+    assert summary["outcome"] == "exploded" and {"step", "site", "what"} <= set(failure)
     assert f"- Early failure: step {failure['step']}, {failure['site']}" in report
     metrics, stats = load_metrics(run_dir), load_stats(run_dir)
     assert failure["step"] % 3 and stats.step.max() == failure["step"]  # not a captured step, and yet there is a witness
-    first = stats[~np.isfinite(stats.value)].iloc[0]
-    assert failure["site"] == site_of(f"debug/L{first.layer}.{first.block}.{first.stat}")
+    lost = {k: float(v) for k, v in read_records(run_dir / "layer_stats.jsonl")[-1].items() if not np.isfinite(float(v))}
+    assert failure["site"] in failure["produced_by"] and failure["site"] == site_of(maximum_keys(lost)[0])
     assert sorted(metrics.step) == list(range(failure["step"] + 1))
 
 
@@ -121,11 +122,9 @@ def test_infinite_captures_are_told_from_nan(tmp_path):
     batch = next(painn_nbody(8, frames=5))
     for value in (math.inf, math.nan):
         for name, site in sites(model).items():
-            if site.stat is None: continue
             site.append(Plant(value))
-            with reading(model), torch.no_grad(): model(*batch[:3])
-            del site[:]
-            record = capture(model, 0)
+            record = examine(model, *batch[:3])
+            site.clear()
             key = first_nonfinite(record)
             assert site_of(key) == name
             append_record(tmp_path / "x.jsonl", record)
