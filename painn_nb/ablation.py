@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RECIPES', 'REPRODUCTION', 'Recipe', 'Config', 'resolve', 'resolve_device', 'build_model', 'fastest_batch',
            'preflight', 'project_root', 'new_run_dir', 'provenance', 'run_experiment', 'resume_experiment',
-           'load_config', 'address', 'conclude', 'log_head', 'append_log', 'find_run', 'sweep', 'archive_notebook']
+           'load_config', 'address', 'conclude', 'log_head', 'append_log', 'known_runs', 'sweep', 'archive_notebook']
 
 # %% ../nbs/08_ablation.ipynb #559e3cbe
 import dataclasses
@@ -55,7 +55,7 @@ RECIPES = {
                       residual_scale_mixing=0.5, tanh_mixing_scale=5.0, clip_mu_norm=20.0, clip_q_value=100.0)),
 }
 
-# %% ../nbs/08_ablation.ipynb #84a3285f
+# %% ../nbs/08_ablation.ipynb #f84ac4a4
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Config(Stabilizer):
     "All settings of a run: the nine of `Stabilizer`, and these. Raises pydantic's ValidationError (a ValueError)."
@@ -70,7 +70,7 @@ class Config(Stabilizer):
     layers: PositiveInt = 6  # L
     n_rbf: PositiveInt = 64  # radial functions
     cutoff: Positive = 10.0  # radius of interaction
-    lr_base: Positive = 30.0  # see `learning_rate`
+    lr_base: Positive = 45.0  # see `learning_rate`
     warmup: PositiveInt = 1000  # step of the largest learning rate
     checkpoint_seconds: NonNegativeFloat = 30.0  # time between checkpoints
 
@@ -272,36 +272,36 @@ def append_log(run_dir: Path) -> Path:
             write_atomic(log, text + "\n" + (run_dir / "report.md").read_text(encoding="utf-8") + "\n---\n")
     return log
 
-# %% ../nbs/08_ablation.ipynb #1793e730
-def find_run(runs_dir: Path, run: str, config: Config) -> Path | None:
-    "The run directory, ended or not, of a recipe with exactly these settings; None where there is none."
-    for path in sorted(runs_dir.glob("painn/*/config.json")):
-        if json.loads(path.read_text())["run"] != run: continue
-        if dataclasses.replace(load_config(path.parent), device=config.device) == config: return path.parent
-    return None
+# %% ../nbs/08_ablation.ipynb #dbb8ac8d
+def known_runs(runs_dir: Path) -> dict[tuple[str, Config], Path]:
+    "The run directories of a folder, ended or not, by recipe and settings, the device left out."
+    return {(json.loads(path.read_text())["run"], dataclasses.replace(load_config(path.parent), device="auto")): path.parent for path in sorted(runs_dir.glob("painn/*/config.json"))}
 
-# %% ../nbs/08_ablation.ipynb #211bcf07
-def sweep_one(runs_dir, run, settings):
+# %% ../nbs/08_ablation.ipynb #71062d99
+def sweep_one(runs_dir, run, settings, found):
     torch.set_num_threads(1)
-    found = find_run(runs_dir, run, resolve(run, **settings))
     return resume_experiment(found) if found else run_experiment(run, runs_dir, **settings)
 
-# %% ../nbs/08_ablation.ipynb #63cec789
+# %% ../nbs/08_ablation.ipynb #be389a33
 def sweep(
     jobs: list[dict],  # arguments of `run_experiment`, less runs_dir
     runs_dir: str | Path,
     workers: int | None = None,  # processes; None: one per core
 ) -> list[Path]:
     "Run all jobs, in any order, and return their run directories; runs that are there already are not run again."
-    runs_dir = Path(runs_dir)
+    known = known_runs(runs_dir := Path(runs_dir))
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        started = [pool.submit(sweep_one, runs_dir, job["run"], {k: v for k, v in job.items() if k != "run"}) for job in jobs]
+        started = []
+        for job in jobs:
+            settings = {k: v for k, v in job.items() if k != "run"}
+            found = known.get((job["run"], dataclasses.replace(resolve(job["run"], **settings), device="auto")))
+            started.append(pool.submit(sweep_one, runs_dir, job["run"], settings, found))
         for _ in tqdm(as_completed(started), total=len(started), desc="runs", unit="run"): pass
     return [f.result() for f in started]
 
-# %% ../nbs/08_ablation.ipynb #73014eb2
+# %% ../nbs/08_ablation.ipynb #1eb689f6
 REPRODUCTION = [
-    *(dict(run=r, seed=s, lr_base=base) for base, seeds in ((30.0, 16), (20.0, 2), (40.0, 2)) for s in range(seeds) for r in RECIPES),
+    *(dict(run=r, seed=s, lr_base=base) for base, seeds in ((45.0, 16), (20.0, 4), (30.0, 4), (40.0, 4), (50.0, 4), (60.0, 4), (80.0, 4)) for s in range(seeds) for r in RECIPES),
     *(dict(run=r, seed=s, epochs=1000, dtype="float32", features=64, lr_base=0.25, debug_layer_stats_every=10) for s in range(3) for r in RECIPES),
 ]
 

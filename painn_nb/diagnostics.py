@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STATS', 'METRICS', 'HIGHLIGHTS', 'site_of', 'maximum_keys', 'first_nonfinite', 'to_json', 'write_atomic',
-           'append_record', 'read_records', 'stats_table', 'load_stats', 'load_metrics', 'maxima', 'places',
-           'top_metrics', 'highlight_lines', 'growth_note', 'speed_note', 'held_notes', 'learning_note', 'failure_text',
-           'forecast', 'forecasts', 'report_text']
+           'append_record', 'read_records', 'stats_table', 'load_stats', 'load_metrics', 'run_table', 'maxima',
+           'places', 'top_metrics', 'highlight_lines', 'growth_note', 'speed_note', 'held_notes', 'learning_note',
+           'failure_text', 'forecast', 'forecasts', 'report_text']
 
 # %% ../nbs/05_diagnostics.ipynb #4ad01739
 import json
@@ -97,6 +97,19 @@ def load_metrics(run_dir: str | Path) -> pd.DataFrame:
     "The epochs of a run directory, one row each, with the columns `METRICS`."
     records = read_records(Path(run_dir) / "metrics.jsonl")
     return pd.DataFrame(records, columns=METRICS).astype(float).astype({"epoch": int, "step": int})
+
+# %% ../nbs/05_diagnostics.ipynb #1bcfc5c9
+def run_table(
+    runs_dir: str | Path,  # the folder above `painn`, as `runs`
+) -> pd.DataFrame:
+    "The ended runs of a folder, one row each: `run_dir`, all settings of config.json, `outcome`, `failed_at`, `failed_site`, `failure`, and held-out errors as `held_out_*`."
+    rows = []
+    for path in sorted(Path(runs_dir).glob("painn/*/summary.json")):
+        config, summary = json.loads((path.parent / "config.json").read_text()), json.loads(path.read_text())
+        failure = summary["early_failure"] or {}
+        rows.append({"run_dir": path.parent} | config | {"outcome": summary["outcome"], "failed_at": failure.get("step"), "failed_site": failure.get("site"), "failure": failure.get("what")}
+                    | {f"held_out_{k}": float(v) for k, v in summary["held_out"].items()})
+    return pd.DataFrame(rows)
 
 # %% ../nbs/05_diagnostics.ipynb #fd20654d
 def maxima(stats: pd.DataFrame) -> pd.DataFrame:

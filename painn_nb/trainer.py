@@ -85,14 +85,14 @@ def evaluate(model: PaiNN, batches: Iterable[Batch]) -> dict[str, float]:
     "Mean squared error of each target over held-out batches."
     return mean_errors([errors_of(model, b.like(model)) for b in batches])
 
-# %% ../nbs/07_trainer.ipynb #663bf2dd
+# %% ../nbs/07_trainer.ipynb #30fbee5d
 def trainer_nbody(
     model: PaiNN,
     run_dir: Path,  # gets layer_stats.jsonl, metrics.jsonl, checkpoint.pt; an unfinished run there is continued
     seed: int = 0,  # of the data stream
     epochs: int = 64,  # of one step each
     batch_size: int = 128,
-    lr_base: float = 30.0,  # see `learning_rate`
+    lr_base: float = 45.0,  # see `learning_rate`
     warmup: int = 1000,
     clip_gradients_norm: float | None = 1.0,  # None: off
     debug_layer_stats_every: int = 1,  # steps between captures; 0: none

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from painn_nb.model import PaiNN
@@ -62,6 +62,7 @@ def test_complete_worlds_equal_their_edge_list(stabilizer, seed, aggregation, n)
         out = [x.reshape(-1, 3) for x in model(*args)]
         grads = torch.autograd.grad(sum(x.square().sum() for x in out), list(model.parameters()))
         results.append(out + list(grads))
+    assume(all(x.isfinite().all() for x in results[0]))  # an exploded network has nothing to compare
     assert_same(*results)
 
 
