@@ -4,7 +4,7 @@ RUN ?= R2
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: run test reproduce lab notebooks readme
+.PHONY: run test reproduce bench lab notebooks readme
 
 run: .venv/.ready  ## one ablation: make run RUN=R2 ARGS="-p seed 1"
 	@out=$$(mktemp -d)/run.ipynb && $(BIN)/papermill nbs/run.ipynb $$out -p run $(RUN) $(ARGS) && \
@@ -16,6 +16,9 @@ test: .venv/.ready  ## all notebooks, then tests/
 
 reproduce: .venv/.ready  ## the runs behind the analysis pages, on all cores; goes on where it was stopped
 	$(BIN)/python -c "from painn_nb.ablation import REPRODUCTION, sweep; sweep(REPRODUCTION, 'runs/reproduction')"
+
+bench: .venv/.ready  ## what capturing every step costs, beside other monitors; writes benchmarks/results/
+	$(BIN)/python benchmarks/diagnostics.py
 
 lab: .venv/.ready  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs

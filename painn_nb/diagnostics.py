@@ -185,7 +185,7 @@ def failure_text(failure: dict | None) -> str:
             f"; passed on by {', '.join(failure['passed_on_by'])}" if failure.get("passed_on_by") else ""]
     return f"step {failure['step']}, {failure['site']}: {failure['what']}" + "".join(also)
 
-# %% ../nbs/05_diagnostics.ipynb #2e287691
+# %% ../nbs/05_diagnostics.ipynb #ff5e757b
 def forecast(
     records: Sequence[dict],  # captures, the latest last
     limit: float = np.finfo(np.float64).max,  # largest number of the dtype
@@ -195,14 +195,15 @@ def forecast(
     "Sites that are heading for an overflow, the first to get there first: `site`, `step` of this forecast, step at which it is `expected`."
     if len(records) < window: return []
     keys = maximum_keys(records[-1])
-    with np.errstate(all="ignore"): y = np.log10([[float(r.get(k, np.nan)) for k in keys] for r in list(records)[-window:]])
     x = np.array([r["step"] for r in list(records)[-window:]], float)
     x, now = x - x.mean(), records[-1]["step"]
-    slope = x @ y / (x @ x)
-    rest = y - y.mean(0) - np.outer(x, slope)
-    error = np.sqrt((rest**2).sum(0) / (window - 2) / (x @ x))
-    with np.errstate(all="ignore"): ahead = (math.log10(limit) - (y.mean(0) + slope * x[-1])) / slope
-    found = (slope - 2 * error > 0) & (ahead <= within)  # NaN, of a value that is 0 or not finite, compares false
+    with np.errstate(all="ignore"):  # what is 0 or not finite becomes NaN, and compares false in the end
+        y = np.log10([[float(r.get(k, np.nan)) for k in keys] for r in list(records)[-window:]])
+        slope = x @ y / (x @ x)
+        rest = y - y.mean(0) - np.outer(x, slope)
+        error = np.sqrt((rest**2).sum(0) / (window - 2) / (x @ x))
+        ahead = (math.log10(limit) - (y.mean(0) + slope * x[-1])) / slope
+        found = (slope - 2 * error > 0) & (ahead <= within)
     return sorted(({"site": site_of(keys[k]), "step": now, "expected": now + max(math.ceil(ahead[k]), 1)} for k in np.nonzero(found)[0]), key=lambda f: f["expected"])
 
 # %% ../nbs/05_diagnostics.ipynb #1ef7c5d4

@@ -75,7 +75,7 @@ def observe(row, order, inputs, outputs):
         if x.numel(): into = torch.maximum(into, largest(x.detach()).to(row.dtype))
     row.copy_(torch.stack([top, root, lost, entries, into, torch.where(first == 0, order, first)]))
 
-# %% ../nbs/06_watch.ipynb #cc85c30a
+# %% ../nbs/06_watch.ipynb #215267ab
 class Watch:
     "Reads the statistics of chosen modules, see `watch`."
 
@@ -100,7 +100,7 @@ class Watch:
     def read(self, step: int) -> dict[str, float]:
         "What the last forward pass showed: `step`, then the statistics in the order of the pass. One transfer from the device."
         buffers = [b for site in self.sites.values() for b in (site.value, site.before)] + [m._watched for m in self.hooked.values()]
-        numbers = iter(torch.cat([b.flatten() for b in buffers]).tolist())
+        numbers = (float(f"{x:.9g}") for x in torch.cat([b.flatten() for b in buffers]).tolist())  # digits enough, and files half as long
         record = {"step": step, **{key: next(numbers) for name, site in self.sites.items() for key in site_keys(name, site)}}
         record.pop(None, None)
         rows = [(name, dict(zip(ROW, (next(numbers) for _ in ROW)))) for name in self.hooked]
@@ -131,7 +131,7 @@ class Watch:
         "All captures as a tidy table, see `stats_table`."
         return stats_table(read_records(self.run_dir / "layer_stats.jsonl") if self.run_dir else self.records)
 
-# %% ../nbs/06_watch.ipynb #97f2bfd4
+# %% ../nbs/06_watch.ipynb #a7398a7e
 def hook(model, w):
     "Give the watched modules of `w` their buffers and hooks; returns what removes the hooks."
     like = next((p for p in model.parameters()), torch.empty(0))
@@ -141,7 +141,7 @@ def hook(model, w):
 
     def reset(module, args):
         if not (torch.compiler.is_compiling() or w.reading): return
-        for m in (*w.hooked.values(),): m._watched.zero_()
+        for m in w.hooked.values(): m._watched.zero_()
         module._watch_order.zero_()
 
     def after(module, args, kwargs, out):

@@ -55,7 +55,7 @@ def check_run_dir(run_dir, recipe):
     for heading in ("- Config: ", "- Early failure: none", "- Observations:"): assert heading in report
     notebook = nbformat.read(run_dir / "run.ipynb", 4)
     outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
-    assert sum("image/png" in o.get("data", {}) for o in outputs) == 3
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == (4 if recipe.settings.get("clip_mu_norm") else 3)
     assert not [o for o in outputs if o.output_type == "error"]
 
 

@@ -1,0 +1,114 @@
+"""What it costs to capture every step: this package beside monitors of the kind other tools have.
+
+Ours, a Composer-style and a HuggingFace-style monitor watch the same training step of the same model, turn by turn in one
+process, so that whatever else the machine does falls on all of them. Every figure is the median over rounds of the difference
+to the unwatched step of the same round, in percent of it. `make bench` runs this and writes benchmarks/results/diagnostics.json.
+"""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from painn_nb.ablation import build_model, resolve
+from painn_nb.data import mse, painn_nbody
+from painn_nb.watch import watch
+
+ROUNDS = 30
+
+
+def tensors(x): return [x] if isinstance(x, torch.Tensor) else [t for part in x for t in tensors(part)] if isinstance(x, (tuple, list)) else []
+
+
+@contextmanager
+def hooked(model, hook):
+    handles = [m.register_forward_hook(hook(name)) for name, m in model.named_modules()]
+    try: yield
+    finally:
+        for handle in handles: handle.remove()
+
+
+def composer_style(model):
+    "As Composer's ActivationMonitor: of inputs and outputs of all modules the norm, mean, maximum and kurtosis over the last dimension, each brought to the host."
+    def hook(name):
+        def record(module, args, out):
+            for part in (*tensors(args), *tensors(out)):
+                x = part.detach()
+                if not x.is_floating_point() or x.dim() < 1: continue
+                centred = x - x.mean(-1, keepdim=True)
+                kurtosis = (centred**4).mean(-1) / (centred**2).mean(-1).square()
+                seen[name] = (x.norm(dim=-1).mean().item(), x.mean().item(), x.amax(-1).mean().item(), kurtosis.mean().item())
+        return record
+    seen = {}
+    return hooked(model, hook)
+
+
+def huggingface_style(model):
+    "As DebugUnderflowOverflow: smallest and largest magnitude of weights, inputs and outputs of all modules as text, each searched for NaN and Inf."
+    def hook(name):
+        def record(module, args, out):
+            for x in (*module.parameters(recurse=False), *tensors(args), *tensors(out)):
+                if not x.is_floating_point(): continue
+                size = x.detach().abs()
+                seen[name] = f"{size.min().item():8.2e} {size.max().item():8.2e} {name}", x.isnan().any().item() or x.isinf().any().item()
+        return record
+    seen = {}
+    return hooked(model, hook)
+
+
+def machine():
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor()) if os.path.exists("/proc/cpuinfo") else platform.processor()
+    return {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def train_step(model, forward, batch, optimizer):
+    start = time.perf_counter()
+    loss = sum(mse(*forward(*batch[:3]), batch).values())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return time.perf_counter() - start
+
+
+def costs(run, compiled):
+    "Milliseconds of an unwatched step, and of each monitor the percent it adds."
+    model = build_model(resolve(run, dtype="float32", device="cpu"))
+    batch = next(painn_nbody(128)).like(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+    forward = torch.compile(model, fullgraph=True) if compiled else model
+    def step(): return train_step(model, forward, batch, optimizer)
+    def captured():
+        with watch(model) as w:
+            seconds, start = step(), time.perf_counter()
+            w.read(0)
+            return seconds + time.perf_counter() - start
+    def beside(monitor):
+        with monitor(model): return step()
+    monitors = {"off": step, "painn_nb": captured}  # off again: what the noise makes of no difference
+    if not compiled: monitors |= {"composer_style": lambda: beside(composer_style), "huggingface_style": lambda: beside(huggingface_style)}
+    for f in (step, *monitors.values()): f()
+    plain, added = [], {name: [] for name in monitors}
+    for _ in tqdm(range(ROUNDS), desc=f"{run}, {'compiled' if compiled else 'eager'}"):
+        plain.append(step())
+        for name, f in monitors.items(): added[name].append(f() - plain[-1])
+    base = statistics.median(plain)
+    spread = {name: statistics.quantiles(v, n=4) for name, v in added.items()}
+    return {"run": run, "mode": "compiled" if compiled else "eager", "step_ms": 1e3 * base,
+            **{f"{name}_percent": 100 * statistics.median(v) / base for name, v in added.items()},
+            **{f"{name}_quartiles": [100 * q / base for q in (spread[name][0], spread[name][2])] for name in added}}
+
+
+if __name__ == "__main__":
+    modes = [("R0", False), ("R2", False)] + ([("R0", True)] if shutil.which("g++") else [])
+    rows = [costs(run, compiled) for run, compiled in modes]
+    for row in rows: print(", ".join(f"{k}={v:.1f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items() if not k.endswith("quartiles")))
+    out = Path(__file__).parent / "results" / "diagnostics.json"
+    out.write_text(json.dumps({"machine": machine(), "rounds": ROUNDS, "rows": rows}, indent=2) + "\n")
+    print(out)
