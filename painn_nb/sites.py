@@ -32,17 +32,21 @@ def calm(x):
     try: return 1e-14 < x.item() < 1e14
     except RuntimeError: return False  # under vmap it stands for many numbers
 
-# %% ../nbs/02_sites.ipynb #8ae703e9
+# %% ../nbs/02_sites.ipynb #145d20f9
 def largest(x: Tensor, vector: bool = False) -> Tensor:
-    "Largest magnitude of a non-empty activation (..., F), or norm of vectors (..., 3, F), 0-dimensional; NaN where there is one."
+    "Largest magnitude of an activation (..., F), or norm of vectors (..., 3, F), 0-dimensional; NaN where there is one, 0 where there is nothing."
+    if x.numel() == 0: return x.new_zeros(())
     if vector: return top if calm(top := squares(x).amax().sqrt()) else norms(x).amax().to(x.dtype)
     low, high = torch.aminmax(x)
     return torch.maximum(high, -low)
 
-# %% ../nbs/02_sites.ipynb #0b0af3cb
+# %% ../nbs/02_sites.ipynb #4e026fd9
+def wide(x): return x.float() if x.dtype.itemsize < 4 else x
+
+# %% ../nbs/02_sites.ipynb #87876027
 def measure(x: Tensor, vector: bool = False) -> Tensor:
     "Largest magnitude, root mean square and fraction of entries that are not finite, (3,); of norms where `x` is `vector`, (..., 3, F)."
-    x = x.detach()
+    x = wide(x.detach())
     if x.numel() == 0: return x.new_zeros(3)
     top = largest(x, vector)
     if calm(top):
@@ -53,14 +57,14 @@ def measure(x: Tensor, vector: bool = False) -> Tensor:
     rms = torch.where(rms.isinf(), HUGE * (size / HUGE).square().mean().sqrt(), rms)
     return torch.stack([top.double(), rms, 1 - size.isfinite().double().mean()]).to(x.dtype)
 
-# %% ../nbs/02_sites.ipynb #9e07eaba
+# %% ../nbs/02_sites.ipynb #a66db60d
 def measure_before(
     x: Tensor,  # what reaches a stabilizer
     limit: Tensor | None,  # magnitude that it allows; None: any
     vector: bool = False,
 ) -> Tensor:
     "Largest magnitude and fraction of entries beyond `limit`, (2,); NaN where there is no limit."
-    x = x.detach()
+    x = wide(x.detach())
     if x.numel() == 0: return x.new_zeros(2)
     top = largest(x, vector)
     if limit is None: beyond = torch.full_like(top, torch.nan)

@@ -63,19 +63,18 @@ def tensors(x):
 # %% ../nbs/06_watch.ipynb #3fe75542
 ROW = ("max", "root_sum_square", "lost", "entries", "input_max", "order")  # of a watched module's buffer; order is that of its first call
 
-# %% ../nbs/06_watch.ipynb #5c9f8214
+# %% ../nbs/06_watch.ipynb #4993a240
 def observe(row, order, inputs, outputs):
     "Add one call of a module to its row; all zeros before the first."
     order.add_(1)
     top, root, lost, entries, into, first = row.clone().unbind()
     for x in tensors(outputs):
-        m, rms, share = (measure(x.float() if x.dtype.itemsize < 4 else x)).to(row.dtype).unbind()
+        m, rms, share = measure(x).to(row.dtype).unbind()
         top, root, lost, entries = torch.maximum(top, m), torch.hypot(root, rms * x.numel() ** 0.5), lost + share * x.numel(), entries + x.numel()
-    for x in tensors(inputs):
-        if x.numel(): into = torch.maximum(into, largest(x.detach()).to(row.dtype))
+    for x in tensors(inputs): into = torch.maximum(into, largest(x.detach()).to(row.dtype))
     row.copy_(torch.stack([top, root, lost, entries, into, torch.where(first == 0, order, first)]))
 
-# %% ../nbs/06_watch.ipynb #215267ab
+# %% ../nbs/06_watch.ipynb #5e3f9fb7
 class Watch:
     "Reads the statistics of chosen modules, see `watch`."
 
@@ -89,7 +88,7 @@ class Watch:
 
     @property
     def reading(self) -> bool:
-        "Whether forward passes are read. Compiled code always reads."
+        "Whether forward passes are read. In compiled code, modules without sites always are; so are sites on a GPU."
         return self._reading
 
     @reading.setter
@@ -131,9 +130,15 @@ class Watch:
         "All captures as a tidy table, see `stats_table`."
         return stats_table(read_records(self.run_dir / "layer_stats.jsonl") if self.run_dir else self.records)
 
-# %% ../nbs/06_watch.ipynb #a7398a7e
+# %% ../nbs/06_watch.ipynb #7277bd0d
+def forget_compiled(model):
+    if any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in model.modules()): torch.compiler.reset()
+
+# %% ../nbs/06_watch.ipynb #f9fed589
 def hook(model, w):
     "Give the watched modules of `w` their buffers and hooks; returns what removes the hooks."
+    if not w.hooked: return []
+    if any(hasattr(m, "_watched") for m in w.hooked.values()): raise ValueError("some of these modules are being watched already; watch all of them at once.")
     like = next((p for p in model.parameters()), torch.empty(0))
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     model.register_buffer("_watch_order", torch.zeros((), dtype=dtype, device=like.device), persistent=False)
@@ -148,10 +153,6 @@ def hook(model, w):
         if torch.compiler.is_compiling() or w.reading: observe(module._watched, model._watch_order, (args, kwargs), out)
 
     return [model.register_forward_pre_hook(reset)] + [m.register_forward_hook(after, with_kwargs=True) for m in w.hooked.values()]
-
-# %% ../nbs/06_watch.ipynb #7277bd0d
-def forget_compiled(model):
-    if any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in model.modules()): torch.compiler.reset()
 
 # %% ../nbs/06_watch.ipynb #2c0d839d
 def culprits(record: dict[str, float]) -> dict | None:
@@ -175,7 +176,7 @@ def conclude_watch(w):
     write_atomic(w.run_dir / "report.md", report_text(about["model"], w.run_dir.name, about, stats, pd.DataFrame(), summary))
     write_atomic(w.run_dir / "summary.json", to_json(summary, indent=2) + "\n")
 
-# %% ../nbs/06_watch.ipynb #7a0128f9
+# %% ../nbs/06_watch.ipynb #3e11a99a
 @contextmanager
 def watch(
     model: nn.Module,
@@ -192,16 +193,16 @@ def watch(
     w = Watch(whole, modules, run_dir)
     handles = []
     try:
-        if w.hooked:
-            forget_compiled(model)
-            handles = hook(whole, w)
+        handles = hook(whole, w)
+        if handles: forget_compiled(model)
         yield w
     finally:
         w.reading = False
         for handle in handles: handle.remove()
-        for m in (whole, *w.hooked.values()):
-            for name in ("_watched", "_watch_order"): m._buffers.pop(name, None); m._non_persistent_buffers_set.discard(name)
-        if w.hooked: forget_compiled(model)
+        if handles:
+            for m in (whole, *w.hooked.values()):
+                for name in ("_watched", "_watch_order"): m._buffers.pop(name, None); m._non_persistent_buffers_set.discard(name)
+            forget_compiled(model)
         if run_dir and w.recent: conclude_watch(w)
 
 # %% ../nbs/06_watch.ipynb #8f7df6d2

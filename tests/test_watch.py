@@ -81,7 +81,8 @@ def test_a_compiled_step_around_the_model_is_not_silently_unread():
         step(x)
         with pytest.raises(RuntimeError, match="compiled before `watch`"): w.read(0)
         torch.compiler.reset(); step(x)
-        assert_same(w.read(0), examine(net, x))
+        got = w.read(0)
+    assert_same(got, examine(net, x))
 
 
 @pytest.mark.parametrize("compiled", [False, True])
