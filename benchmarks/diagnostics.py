@@ -18,13 +18,11 @@ import torch
 from tqdm.auto import tqdm
 
 from painn_nb.ablation import build_model, resolve
-from painn_nb.data import mse, painn_nbody
-from painn_nb.watch import watch
+from painn_nb.data import painn_nbody
+from painn_nb.trainer import errors_of
+from painn_nb.watch import tensors, watch
 
 ROUNDS = 30
-
-
-def tensors(x): return [x] if isinstance(x, torch.Tensor) else [t for part in x for t in tensors(part)] if isinstance(x, (tuple, list)) else []
 
 
 @contextmanager
@@ -41,7 +39,7 @@ def composer_style(model):
         def record(module, args, out):
             for part in (*tensors(args), *tensors(out)):
                 x = part.detach()
-                if not x.is_floating_point() or x.dim() < 1: continue
+                if x.dim() < 1: continue
                 centred = x - x.mean(-1, keepdim=True)
                 kurtosis = (centred**4).mean(-1) / (centred**2).mean(-1).square()
                 seen[name] = (x.norm(dim=-1).mean().item(), x.mean().item(), x.amax(-1).mean().item(), kurtosis.mean().item())
@@ -55,7 +53,6 @@ def huggingface_style(model):
     def hook(name):
         def record(module, args, out):
             for x in (*module.parameters(recurse=False), *tensors(args), *tensors(out)):
-                if not x.is_floating_point(): continue
                 size = x.detach().abs()
                 seen[name] = f"{size.min().item():8.2e} {size.max().item():8.2e} {name}", x.isnan().any().item() or x.isinf().any().item()
         return record
@@ -70,7 +67,7 @@ def machine():
 
 def train_step(model, forward, batch, optimizer):
     start = time.perf_counter()
-    loss = sum(mse(*forward(*batch[:3]), batch).values())
+    loss = sum(errors_of(forward, batch).values())
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -99,10 +96,10 @@ def costs(run, compiled):
         plain.append(step())
         for name, f in monitors.items(): added[name].append(f() - plain[-1])
     base = statistics.median(plain)
-    spread = {name: statistics.quantiles(v, n=4) for name, v in added.items()}
+    quarters = {name: [100 * q / base for q in statistics.quantiles(v, n=4)] for name, v in added.items()}
     return {"run": run, "mode": "compiled" if compiled else "eager", "step_ms": 1e3 * base,
-            **{f"{name}_percent": 100 * statistics.median(v) / base for name, v in added.items()},
-            **{f"{name}_quartiles": [100 * q / base for q in (spread[name][0], spread[name][2])] for name in added}}
+            **{f"{name}_percent": middle for name, (_, middle, _) in quarters.items()},
+            **{f"{name}_quartiles": [low, high] for name, (low, _, high) in quarters.items()}}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ __all__ = ['RECIPES', 'REPRODUCTION', 'Recipe', 'Config', 'resolve', 'resolve_de
            'preflight', 'project_root', 'new_run_dir', 'provenance', 'run_experiment', 'resume_experiment',
            'load_config', 'address', 'conclude', 'log_head', 'append_log', 'known_runs', 'sweep', 'archive_notebook']
 
-# %% ../nbs/08_ablation.ipynb #559e3cbe
+# %% ../nbs/08_ablation.ipynb #34949303
 import dataclasses
 import json
 import os
@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 
 import painn_nb
 from .data import Batch, ballistic, held_out, mean_errors, mse, painn_nbody
-from .diagnostics import forecasts, load_metrics, load_stats, maximum_keys, read_records, report_text, site_of, to_json, top_metrics, write_atomic
+from .diagnostics import forecasts, load_metrics, maximum_keys, read_records, report_text, site_of, stats_table, to_json, top_metrics, write_atomic
 from .model import PaiNN
 from .stabilizer import Positive, Stabilizer, stabilize
 from .trainer import evaluate, save_atomic, trainer_nbody
@@ -186,11 +186,13 @@ def resume_experiment(
     append_log(run_dir)
     return run_dir
 
-# %% ../nbs/08_ablation.ipynb #07ac6161
+# %% ../nbs/08_ablation.ipynb #c07f4cf8
+def config_of(about): return Config(**{f.name: about[f.name] for f in dataclasses.fields(Config)})
+
+# %% ../nbs/08_ablation.ipynb #cc9b3b6c
 def load_config(run_dir: str | Path) -> Config:
     "The settings of a run directory."
-    about = json.loads((Path(run_dir) / "config.json").read_text())
-    return Config(**{f.name: about[f.name] for f in dataclasses.fields(Config)})
+    return config_of(json.loads((Path(run_dir) / "config.json").read_text()))
 
 # %% ../nbs/08_ablation.ipynb #a6f738dc
 def train(run_dir):
@@ -206,14 +208,15 @@ def address(run_dir: Path) -> str:
     run_dir, root = run_dir.resolve(), project_root()
     return run_dir.relative_to(root).as_posix() if run_dir.is_relative_to(root) else "/".join(run_dir.parts[-3:])
 
-# %% ../nbs/08_ablation.ipynb #b4a54bef
+# %% ../nbs/08_ablation.ipynb #95e3ecc5
 def conclude(run_dir: Path, model: PaiNN, failure: dict | None) -> None:
     "Write model.pt, report.md and summary.json, and remove the checkpoint."
-    test, stats = held_out("test"), load_stats(run_dir)
+    test, records = held_out("test"), read_records(run_dir / "layer_stats.jsonl")
+    stats = stats_table(records)
     summary = {
         "outcome": "exploded" if failure else "completed",
         "early_failure": failure,
-        "forecasts": forecasts(read_records(run_dir / "layer_stats.jsonl"), torch.finfo(next(model.parameters()).dtype).max),
+        "forecasts": forecasts(records, torch.finfo(next(model.parameters()).dtype).max),
         "top_metrics": top_metrics(stats).to_dict("records"),
         "held_out": evaluate(model, test),
         "ballistic": mean_errors([mse(*ballistic(b), b) for b in test]),
@@ -272,17 +275,23 @@ def append_log(run_dir: Path) -> Path:
             write_atomic(log, text + "\n" + (run_dir / "report.md").read_text(encoding="utf-8") + "\n---\n")
     return log
 
-# %% ../nbs/08_ablation.ipynb #dbb8ac8d
+# %% ../nbs/08_ablation.ipynb #1dec55cc
+def identity(run, config):
+    "What makes two runs the same: recipe and settings, the device left out."
+    return run, dataclasses.replace(config, device="auto")
+
+# %% ../nbs/08_ablation.ipynb #7b30c117
 def known_runs(runs_dir: Path) -> dict[tuple[str, Config], Path]:
     "The run directories of a folder, ended or not, by recipe and settings, the device left out."
-    return {(json.loads(path.read_text())["run"], dataclasses.replace(load_config(path.parent), device="auto")): path.parent for path in sorted(runs_dir.glob("painn/*/config.json"))}
+    abouts = {path.parent: json.loads(path.read_text()) for path in sorted(runs_dir.glob("painn/*/config.json"))}
+    return {identity(about["run"], config_of(about)): run_dir for run_dir, about in abouts.items()}
 
 # %% ../nbs/08_ablation.ipynb #71062d99
 def sweep_one(runs_dir, run, settings, found):
     torch.set_num_threads(1)
     return resume_experiment(found) if found else run_experiment(run, runs_dir, **settings)
 
-# %% ../nbs/08_ablation.ipynb #be389a33
+# %% ../nbs/08_ablation.ipynb #c5453063
 def sweep(
     jobs: list[dict],  # arguments of `run_experiment`, less runs_dir
     runs_dir: str | Path,
@@ -294,7 +303,7 @@ def sweep(
         started = []
         for job in jobs:
             settings = {k: v for k, v in job.items() if k != "run"}
-            found = known.get((job["run"], dataclasses.replace(resolve(job["run"], **settings), device="auto")))
+            found = known.get(identity(job["run"], resolve(**job)))
             started.append(pool.submit(sweep_one, runs_dir, job["run"], settings, found))
         for _ in tqdm(as_completed(started), total=len(started), desc="runs", unit="run"): pass
     return [f.result() for f in started]

@@ -42,7 +42,7 @@ def image(ax, table, label, **settings):
     ax.set(xlabel="step", yticks=range(len(table)), yticklabels=table.index)
     ax.set_xticks(few, table.columns[few])
 
-# %% ../nbs/09_plots.ipynb #74e2f0cb
+# %% ../nbs/09_plots.ipynb #61f37f04
 def plot_heatmap(
     stats: pd.DataFrame | str | Path,  # see `table_of`
     stat: str = "q_abs_max",
@@ -52,7 +52,7 @@ def plot_heatmap(
     ax, part = ax or plt.gca(), table_of(stats, stat)
     table = part.pivot(index="layer", columns="step", values="value").reindex(part.layer.unique())
     image(ax, table.apply(log10), "log10")
-    rows, columns = np.nonzero(np.isinf(table.to_numpy()) | table.isna().to_numpy())
+    rows, columns = np.nonzero(~np.isfinite(table.to_numpy()))
     ax.plot(columns, rows, "x", color="C3")
     ax.set(ylabel="layer", title=stat)
     return ax
@@ -94,15 +94,15 @@ def plot_comparison(
     ax.legend()
     return ax
 
-# %% ../nbs/09_plots.ipynb #6f28104e
+# %% ../nbs/09_plots.ipynb #e41574ea
 def plot_saturation(stats: pd.DataFrame | str | Path, ax: Axes | None = None) -> Axes:
     "Percent of entries beyond the limit of each stabilizer, layer by layer against steps; blank: none."
     ax, part = ax or plt.gca(), table_of(stats)
     held = part[part.stat.str.contains("_held_by_")]
     if held.empty: raise ValueError("no stabilizer with a limit was read in these captures; record them with one of clip_q_value, clip_mu_norm, tanh_mixing_scale, ….")
-    names = "L" + held.layer.astype(str) + " " + held.stat.str.replace("_held_by_", ", ")
-    order = held.assign(name=names).sort_values(["stat", "layer"]).name.unique()
-    table = 100 * held.assign(name=names).pivot(index="name", columns="step", values="value").reindex(order)
+    held = held.assign(name="L" + held.layer.astype(str) + " " + held.stat.str.replace("_held_by_", ", "))
+    order = held.sort_values(["stat", "layer"]).name.unique()
+    table = 100 * held.pivot(index="name", columns="step", values="value").reindex(order)
     image(ax, table.where(table > 0), "% of entries held", vmin=0)
     ax.tick_params(axis="y", labelsize=7)
     return ax

@@ -43,19 +43,20 @@ def largest(x: Tensor, vector: bool = False) -> Tensor:
 # %% ../nbs/02_sites.ipynb #4e026fd9
 def wide(x): return x.float() if x.dtype.itemsize < 4 else x
 
-# %% ../nbs/02_sites.ipynb #87876027
+# %% ../nbs/02_sites.ipynb #822ce33a
 def measure(x: Tensor, vector: bool = False) -> Tensor:
     "Largest magnitude, root mean square and fraction of entries that are not finite, (3,); of norms where `x` is `vector`, (..., 3, F)."
     x = wide(x.detach())
     if x.numel() == 0: return x.new_zeros(3)
-    top = largest(x, vector)
+    square = squares(x) if vector else None
+    top = square.amax().sqrt() if vector else largest(x)
     if calm(top):
-        y, entries = x.flatten(), x.numel() // (3 if vector else 1)
-        return x.new_tensor([top.item(), (torch.dot(y, y).item() / entries) ** 0.5, 0.0])
+        mean_square = square.mean() if vector else torch.dot(y := x.flatten(), y) / y.numel()
+        return x.new_tensor([top.item(), mean_square.item() ** 0.5, 0.0])
     size = norms(x) if vector else x.double().abs()
     rms = size.square().mean().sqrt()
     rms = torch.where(rms.isinf(), HUGE * (size / HUGE).square().mean().sqrt(), rms)
-    return torch.stack([top.double(), rms, 1 - size.isfinite().double().mean()]).to(x.dtype)
+    return torch.stack([size.amax(), rms, 1 - size.isfinite().double().mean()]).to(x.dtype)
 
 # %% ../nbs/02_sites.ipynb #a66db60d
 def measure_before(
@@ -79,10 +80,13 @@ def new_switch():
     SWITCHES.append(False)
     return len(SWITCHES) - 1
 
-# %% ../nbs/02_sites.ipynb #030db815
+# %% ../nbs/02_sites.ipynb #3aa00ba0
+def statistics(x, limit, vector, before): return measure_before(x, limit, vector) if before else measure(x, vector)
+
+# %% ../nbs/02_sites.ipynb #d339af1c
 @torch.library.custom_op("painn_nb::read", mutates_args=("out",))
 def read(x: Tensor, out: Tensor, limit: Tensor | None, vector: bool, before: bool, switch: int) -> None:
-    if SWITCHES[switch]: out.copy_(measure_before(x, limit, vector) if before else measure(x, vector))
+    if SWITCHES[switch]: out.copy_(statistics(x, limit, vector, before))
 
 @read.register_vmap
 def read_stacked(info, in_dims, x, out, limit, vector, before, switch):
@@ -91,7 +95,7 @@ def read_stacked(info, in_dims, x, out, limit, vector, before, switch):
     for k in range(info.batch_size): read(member(x, in_dims[0], k), member(out, in_dims[1], k), member(limit, in_dims[2], k), vector, before, switch)
     return None, None
 
-# %% ../nbs/02_sites.ipynb #dee68094
+# %% ../nbs/02_sites.ipynb #9c7bf7d8
 class Site(nn.Sequential):
     "A named place that one activation passes: its stabilizers act in order, then its statistics are read."
 
@@ -139,7 +143,7 @@ class Site(nn.Sequential):
         if torch.compiler.is_compiling():
             if x.device.type == "cpu": return read(x.detach(), out, limit, self.vector, before, self.switch)
         elif not self.reading: return
-        out.copy_(measure_before(x, limit, self.vector) if before else measure(x, self.vector))
+        out.copy_(statistics(x, limit, self.vector, before))
 
 # %% ../nbs/02_sites.ipynb #34f938ee
 def sites(model: nn.Module) -> dict[str, Site]:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Which', 'select', 'Watch', 'culprits', 'watch', 'examine', 'post_mortem']
 
-# %% ../nbs/06_watch.ipynb #60e74cbc
+# %% ../nbs/06_watch.ipynb #8f382393
 import math
 import re
 import warnings
@@ -20,21 +20,26 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .diagnostics import append_record, first_nonfinite, forecast, forecasts, maximum_keys, read_records, report_text, site_of, stats_table, to_json, top_metrics, write_atomic
+from .diagnostics import WINDOW, append_record, first_nonfinite, forecast, forecasts, maximum_keys, read_records, report_text, site_of, stats_table, to_json, top_metrics, write_atomic
 from .sites import Site, largest, measure, sites
 
 # %% ../nbs/06_watch.ipynb #a49a9e38
 Which = str | Callable[[str, nn.Module], bool]
 
-# %% ../nbs/06_watch.ipynb #3db609f9
+# %% ../nbs/06_watch.ipynb #43c6a25d
+def by_name(model, named):
+    "Named parts of a model; where it has sites, without the `layers.` that their names leave out."
+    prefix = "layers." if sites(model) else ""
+    return {name.removeprefix(prefix): part for name, part in named}
+
+# %% ../nbs/06_watch.ipynb #851f4ba4
 def select(
     model: nn.Module,
     which: Which | None = None,  # module names, with * and ? as in file names, or a predicate of name and module; None: all sites, or all modules where there is no site; the whole is `PaiNN()`
 ) -> dict[str, nn.Module]:
     "The chosen modules of a model by name. Raises ValueError where there is none."
     if which is None and (found := sites(model)): return dict(found)
-    prefix = "layers." if sites(model) else ""  # as in the names of sites
-    named = {name.removeprefix(prefix) or f"{type(model).__name__}()": m for name, m in model.named_modules()}
+    named = {name or f"{type(model).__name__}()": m for name, m in by_name(model, model.named_modules()).items()}
     chosen = (lambda name, m: True) if which is None else which if callable(which) else lambda name, m: fnmatchcase(name, which)
     found = {name: m for name, m in named.items() if chosen(name, m)}
     if not found: raise ValueError(f"no module is chosen by {which!r}; this model has {', '.join(named)}.")
@@ -74,7 +79,7 @@ def observe(row, order, inputs, outputs):
     for x in tensors(inputs): into = torch.maximum(into, largest(x.detach()).to(row.dtype))
     row.copy_(torch.stack([top, root, lost, entries, into, torch.where(first == 0, order, first)]))
 
-# %% ../nbs/06_watch.ipynb #5e3f9fb7
+# %% ../nbs/06_watch.ipynb #3bf4d17f
 class Watch:
     "Reads the statistics of chosen modules, see `watch`."
 
@@ -83,7 +88,7 @@ class Watch:
         self.limit = max((float(torch.finfo(p.dtype).max) for p in model.parameters()), default=float(np.finfo(np.float32).max))
         self.sites = {name: m for name, m in modules.items() if isinstance(m, Site)}
         self.hooked = {name: m for name, m in modules.items() if not isinstance(m, Site)}
-        self.recent, self.warned = deque(maxlen=8), set()
+        self.recent, self.warned = deque(maxlen=WINDOW), set()
         self.reading = True
 
     @property
@@ -166,10 +171,10 @@ def culprits(record: dict[str, float]) -> dict | None:
     produced = produced or bad[:1]  # called again on what it had spoiled itself
     return failure | {"site": produced[0], "produced_by": produced, "passed_on_by": [n for n in bad if n not in produced]}
 
-# %% ../nbs/06_watch.ipynb #ccab826a
+# %% ../nbs/06_watch.ipynb #94169bd1
 def conclude_watch(w):
-    stats, records = w.stats, read_records(w.run_dir / "layer_stats.jsonl")
-    records = [{k: float(v) for k, v in r.items()} | {"step": r["step"]} for r in records]
+    records = [{k: float(v) for k, v in r.items()} | {"step": r["step"]} for r in read_records(w.run_dir / "layer_stats.jsonl")]
+    stats = stats_table(records)
     failure = next((f for r in records if (f := culprits(r))), None)
     summary = {"outcome": "exploded" if failure else "completed", "early_failure": failure, "top_metrics": top_metrics(stats).to_dict("records"), "forecasts": forecasts(records, w.limit)}
     about = {"model": type(w.model).__name__, "parameters": sum(p.numel() for p in w.model.parameters()), "torch": torch.__version__}
@@ -252,7 +257,7 @@ def lost_backward(gradients, norm):
         return {"site": site, "what": f"gradient of {what} is {tops[bad[0]]}, as are {len(bad) - 1} that come after it"}
     if not math.isfinite(norm): return {"site": "gradient norm", "what": f"norm of finite gradients is {norm}; the largest is {max(tops):.3g}, at {gradients[tops.index(max(tops))][1]}"}
 
-# %% ../nbs/06_watch.ipynb #d9e2af91
+# %% ../nbs/06_watch.ipynb #fae781a1
 def post_mortem(
     model: nn.Module,
     loss: Callable[[], Tensor],  # runs the model on the batch that failed and returns its loss
@@ -272,7 +277,7 @@ def post_mortem(
                 if x.requires_grad: x.register_hook(note("activation", name))
         return hook
 
-    parameters = {name.removeprefix("layers."): p for name, p in model.named_parameters() if p.requires_grad}
+    parameters = {name: p for name, p in by_name(model, model.named_parameters()).items() if p.requires_grad}
     handles = [m.register_forward_hook(record(name)) for name, m in modules.items()] + [p.register_hook(note("parameter", name)) for name, p in parameters.items()]
     try:
         total = loss()
