@@ -7,7 +7,7 @@ __all__ = ['RECIPES', 'REPRODUCTION', 'Recipe', 'Config', 'resolve', 'resolve_de
            'preflight', 'project_root', 'new_run_dir', 'provenance', 'run_experiment', 'resume_experiment',
            'load_config', 'address', 'conclude', 'log_head', 'append_log', 'known_runs', 'sweep', 'archive_notebook']
 
-# %% ../nbs/08_ablation.ipynb #34949303
+# %% ../nbs/08_ablation.ipynb #3f410b9a
 import dataclasses
 import json
 import os
@@ -34,7 +34,7 @@ from .data import Batch, ballistic, held_out, mean_errors, mse, painn_nbody
 from .diagnostics import forecasts, load_metrics, maximum_keys, read_records, report_text, site_of, stats_table, to_json, top_metrics, write_atomic
 from .model import PaiNN
 from .stabilizer import Positive, Stabilizer, stabilize
-from .trainer import evaluate, save_atomic, trainer_nbody
+from .trainer import COMPILE_FROM, can_compile, evaluate, save_atomic, trainer_nbody
 from .watch import examine
 
 # %% ../nbs/08_ablation.ipynb #b508dcd9
@@ -155,7 +155,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "git_commit": commit or None,
     }
 
-# %% ../nbs/08_ablation.ipynb #2af74a0d
+# %% ../nbs/08_ablation.ipynb #b30ee174
 def run_experiment(
     run: str = "R2",  # a key of RECIPES
     runs_dir: str | Path | None = None,  # None: `runs` of the project
@@ -168,7 +168,7 @@ def run_experiment(
     if name is None: name = RECIPES[run].name + ("" if config.active() == resolve(run).active() else "_custom")
     if not name.replace("_", "").replace("-", "").replace(".", "").isalnum(): raise ValueError(f"name is {name!r}; use letters, digits, '_', '-' and '.'.")
     run_dir = new_run_dir(Path(runs_dir) if runs_dir else project_root() / "runs", name)
-    about = {"run": run, "name": name, **dataclasses.asdict(config), "device": str(device), **provenance(device)}
+    about = {"run": run, "name": name, **dataclasses.asdict(config), "device": str(device), "compiled": config.epochs >= COMPILE_FROM and can_compile(device), **provenance(device)}
     write_atomic(run_dir / "config.json", to_json(about, indent=2) + "\n")
     return resume_experiment(run_dir)
 
@@ -194,12 +194,13 @@ def load_config(run_dir: str | Path) -> Config:
     "The settings of a run directory."
     return config_of(json.loads((Path(run_dir) / "config.json").read_text()))
 
-# %% ../nbs/08_ablation.ipynb #a6f738dc
+# %% ../nbs/08_ablation.ipynb #702a0f89
 def train(run_dir):
-    config = load_config(run_dir)
+    about = json.loads((run_dir / "config.json").read_text())
+    config = config_of(about)
     model = build_model(config)
     failure = trainer_nbody(model, run_dir, config.seed, config.epochs, config.batch_size, config.lr_base, config.warmup,
-                            config.clip_gradients_norm, config.debug_layer_stats_every, config.checkpoint_seconds)
+                            config.clip_gradients_norm, config.debug_layer_stats_every, config.checkpoint_seconds, about["compiled"])
     conclude(run_dir, model, failure)
 
 # %% ../nbs/08_ablation.ipynb #9f9d1181

@@ -79,7 +79,7 @@ def observe(row, order, inputs, outputs):
     for x in tensors(inputs): into = torch.maximum(into, largest(x.detach()).to(row.dtype))
     row.copy_(torch.stack([top, root, lost, entries, into, torch.where(first == 0, order, first)]))
 
-# %% ../nbs/06_watch.ipynb #3bf4d17f
+# %% ../nbs/06_watch.ipynb #f6339a7b
 class Watch:
     "Reads the statistics of chosen modules, see `watch`."
 
@@ -93,7 +93,7 @@ class Watch:
 
     @property
     def reading(self) -> bool:
-        "Whether forward passes are read. In compiled code, modules without sites always are; so are sites on a GPU."
+        "Whether forward passes are read in eager mode; in compiled code they always are."
         return self._reading
 
     @reading.setter
@@ -210,7 +210,8 @@ def watch(
             forget_compiled(model)
         if run_dir and w.recent: conclude_watch(w)
 
-# %% ../nbs/06_watch.ipynb #8f7df6d2
+# %% ../nbs/06_watch.ipynb #bceddce7
+@torch.compiler.set_stance("force_eager")  # one pass is not worth a compilation
 @torch.no_grad()
 def examine(model: nn.Module, *inputs, step: int = 0) -> dict[str, float]:
     "The capture of one forward pass on these inputs."
@@ -257,7 +258,8 @@ def lost_backward(gradients, norm):
         return {"site": site, "what": f"gradient of {what} is {tops[bad[0]]}, as are {len(bad) - 1} that come after it"}
     if not math.isfinite(norm): return {"site": "gradient norm", "what": f"norm of finite gradients is {norm}; the largest is {max(tops):.3g}, at {gradients[tops.index(max(tops))][1]}"}
 
-# %% ../nbs/06_watch.ipynb #fae781a1
+# %% ../nbs/06_watch.ipynb #cf8bb8cf
+@torch.compiler.set_stance("force_eager")  # hooks inside compiled code would not be called
 def post_mortem(
     model: nn.Module,
     loss: Callable[[], Tensor],  # runs the model on the batch that failed and returns its loss
