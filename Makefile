@@ -17,8 +17,9 @@ test: .venv/.ready  ## all notebooks, then tests/
 reproduce: .venv/.ready  ## the runs behind the analysis pages, on all cores; goes on where it was stopped
 	$(BIN)/python -c "from painn_nb.ablation import REPRODUCTION, sweep; sweep(REPRODUCTION, 'runs/reproduction')"
 
-bench: .venv/.ready  ## what capturing every step costs, beside other monitors; writes benchmarks/results/
-	$(BIN)/python benchmarks/diagnostics.py
+bench: .venv/.ready  ## speed beside peers, see benchmarks/; writes benchmarks/results/
+	-$(MAKE) .venv-schnetpack/.ready
+	for b in step diagnostics simulation startup; do $(BIN)/python benchmarks/$$b.py || exit 1; done
 
 lab: .venv/.ready  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs
@@ -34,4 +35,12 @@ readme: .venv/.ready  ## README.md from nbs/index.ipynb
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# a peer of the benchmarks; without dependencies of its own, since it asks for a sympy older than torch's
+.venv-schnetpack/.ready:
+	$(PYTHON) -m venv .venv-schnetpack
+	.venv-schnetpack/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy ase h5py pyyaml hydra-core hydra-colorlog \
+		pytorch-lightning torchmetrics rich fasteners dirsync torch-ema matscipy tensorboard tensorboardX tqdm
+	.venv-schnetpack/bin/python -m pip install --quiet --disable-pip-version-check --no-deps schnetpack==2.1.1
 	touch $@

@@ -2,24 +2,21 @@
 
 Ours, a Composer-style and a HuggingFace-style monitor watch the same training step of the same model, turn by turn in one
 process, so that whatever else the machine does falls on all of them. Every figure is the median over rounds of the difference
-to the unwatched step of the same round, in percent of it. `make bench` runs this and writes benchmarks/results/diagnostics.json.
+to the unwatched step of the same round, in percent of it. `make bench` runs this.
 """
 
-import json
-import os
-import platform
-import shutil
+import copy
 import statistics
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 
+from common import take_turns, write
 from painn_nb.ablation import build_model, resolve
 from painn_nb.data import painn_nbody
-from painn_nb.trainer import errors_of
+from painn_nb.sites import sites
+from painn_nb.trainer import can_compile, compile_layers, errors_of
 from painn_nb.watch import tensors, watch
 
 ROUNDS = 30
@@ -60,14 +57,9 @@ def huggingface_style(model):
     return hooked(model, hook)
 
 
-def machine():
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor()) if os.path.exists("/proc/cpuinfo") else platform.processor()
-    return {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version()}
-
-
-def train_step(model, forward, batch, optimizer):
+def train_step(model, batch, optimizer):
     start = time.perf_counter()
-    loss = sum(errors_of(forward, batch).values())
+    loss = sum(errors_of(model, batch).values())
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -78,34 +70,32 @@ def costs(run, compiled):
     "Milliseconds of an unwatched step, and of each monitor the percent it adds."
     model = build_model(resolve(run, dtype="float32", device="cpu"))
     batch = next(painn_nbody(128)).like(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
-    forward = torch.compile(model, fullgraph=True) if compiled else model
-    def step(): return train_step(model, forward, batch, optimizer)
+    unwatched = copy.deepcopy(model)
+    if compiled:  # compiled sites always read, so the step without readings is that of a network whose sites only hold stabilizers
+        for site in sites(unwatched).values(): site.__class__ = torch.nn.Sequential
+        compile_layers(model); compile_layers(unwatched)
+    def stepper(model):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+        return lambda: train_step(model, batch, optimizer)
+    step, plain = stepper(model), stepper(unwatched)
     def captured():
         with watch(model) as w:
             seconds, start = step(), time.perf_counter()
             w.read(0)
             return seconds + time.perf_counter() - start
     def beside(monitor):
-        with monitor(model): return step()
-    monitors = {"off": step, "painn_nb": captured}  # off again: what the noise makes of no difference
+        with monitor(unwatched): return plain()
+    monitors = {"off": plain, "painn_nb": captured}  # off again: what the noise makes of no difference
     if not compiled: monitors |= {"composer_style": lambda: beside(composer_style), "huggingface_style": lambda: beside(huggingface_style)}
-    for f in (step, *monitors.values()): f()
-    plain, added = [], {name: [] for name in monitors}
-    for _ in tqdm(range(ROUNDS), desc=f"{run}, {'compiled' if compiled else 'eager'}"):
-        plain.append(step())
-        for name, f in monitors.items(): added[name].append(f() - plain[-1])
-    base = statistics.median(plain)
-    quarters = {name: [100 * q / base for q in statistics.quantiles(v, n=4)] for name, v in added.items()}
+    seconds = take_turns({"base": plain} | monitors, ROUNDS, desc=f"{run}, {'compiled' if compiled else 'eager'}")
+    base = statistics.median(seconds["base"])
+    quarters = {name: [100 * q / base for q in statistics.quantiles((v - b for v, b in zip(seconds[name], seconds["base"])), n=4)] for name in monitors}
     return {"run": run, "mode": "compiled" if compiled else "eager", "step_ms": 1e3 * base,
             **{f"{name}_percent": middle for name, (_, middle, _) in quarters.items()},
             **{f"{name}_quartiles": [low, high] for name, (low, _, high) in quarters.items()}}
 
 
 if __name__ == "__main__":
-    modes = [("R0", False), ("R2", False)] + ([("R0", True)] if shutil.which("g++") else [])
-    rows = [costs(run, compiled) for run, compiled in modes]
+    rows = [costs(run, compiled) for compiled in (False, *([True] if can_compile() else [])) for run in ("R0", "R2")]
     for row in rows: print(", ".join(f"{k}={v:.1f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items() if not k.endswith("quartiles")))
-    out = Path(__file__).parent / "results" / "diagnostics.json"
-    out.write_text(json.dumps({"machine": machine(), "rounds": ROUNDS, "rows": rows}, indent=2) + "\n")
-    print(out)
+    write("diagnostics", rounds=ROUNDS, rows=rows)

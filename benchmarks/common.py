@@ -1,0 +1,45 @@
+"What all benchmarks share: variants that take turns, so that whatever else the machine does falls on all of them."
+
+import json
+import os
+import platform
+import statistics
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine():
+    info = Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
+    cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.processor())
+    about = {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version()}
+    return about | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
+
+
+def take_turns(variants, rounds, warmup=2, desc=""):
+    "Call each variant, which returns its seconds, once per round: name -> seconds of all rounds."
+    for _ in range(warmup):
+        for f in variants.values(): f()
+    seconds = {name: [] for name in variants}
+    for _ in tqdm(range(rounds), desc=desc):
+        for name, f in variants.items(): seconds[name].append(f())
+    return seconds
+
+
+def summarize(seconds, base):
+    "Median and quartiles in milliseconds, and how many times faster than `base` in the same round."
+    rows = []
+    for name, values in seconds.items():
+        low, middle, high = (1e3 * q for q in statistics.quantiles(values, n=4))
+        rows.append({"variant": name, "ms": middle, "quartiles": [low, high], "times_faster": statistics.median(b / v for b, v in zip(seconds[base], values))})
+    return rows
+
+
+def write(name, **result):
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), **result}, indent=2) + "\n")
+    print(path)
