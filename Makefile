@@ -4,15 +4,18 @@ RUN ?= R2
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: run test reproduce bench lab notebooks readme
+.PHONY: run test reproduce bench lab notebooks readme readme-text docs chromium
 
 run: .venv/.ready  ## one ablation: make run RUN=R2 ARGS="-p seed 1"
 	@out=$$(mktemp -d)/run.ipynb && $(BIN)/papermill nbs/run.ipynb $$out -p run $(RUN) $(ARGS) && \
 	$(BIN)/python -c "import nbformat, sys; print(nbformat.read(sys.argv[1], 4).cells[-1].outputs[0].text)" $$out
 
-test: .venv/.ready  ## all notebooks, then tests/
+test: .venv/.ready chromium  ## all notebooks, then tests/
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 	$(BIN)/python -m pytest
+
+chromium:  # Debian's, for the tests in a browser; they are skipped where it is missing and cannot be installed
+	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || echo "chromium is missing: the tests of the site in a browser are skipped"
 
 reproduce: .venv/.ready  ## the runs behind the analysis pages, on all cores; goes on where it was stopped
 	$(BIN)/python -c "from painn_nb.ablation import REPRODUCTION, sweep; sweep(REPRODUCTION, 'runs/reproduction')"
@@ -30,7 +33,13 @@ notebooks: .venv/.ready  ## execute all source notebooks in place, clean, export
 	$(MAKE) readme
 
 readme: .venv/.ready  ## README.md from nbs/index.ipynb
-	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb > README.md
+	@$(MAKE) -s readme-text > README.md.tmp && mv README.md.tmp README.md
+
+readme-text: .venv/.ready
+	@$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=site nbs/index.ipynb
+
+docs: .venv/.ready  ## the site, from the notebooks and the committed runs
+	$(BIN)/python sphinx/build.py
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

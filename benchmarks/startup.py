@@ -1,6 +1,7 @@
 """From the command to the first training step: what is paid when. `make bench` runs this."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 from common import write
+from painn_nb.trainer import can_compile
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,9 +29,29 @@ def papermill():
     return whole, json.loads(metrics)["seconds"]
 
 
+COMPILE = """
+import time
+from painn_nb.ablation import build_model, resolve
+from painn_nb.data import painn_nbody
+from painn_nb.trainer import compile_layers, forward_backward
+model = build_model(resolve("R2")); compile_layers(model)
+batch = next(painn_nbody(128, frames=2)).like(model)
+start = time.perf_counter(); forward_backward(model, batch); print(time.perf_counter() - start)
+"""
+
+
+def compilation():
+    "Seconds of the first step of a compiled R2, on a machine that has compiled nothing yet and on one that has."
+    with tempfile.TemporaryDirectory() as cache:
+        def first_step(): return float(subprocess.run([sys.executable, "-c", COMPILE], check=True, capture_output=True, text=True, env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}).stdout)
+        return [first_step(), first_step()]
+
+
 if __name__ == "__main__":
     imports = {module: statistics.median(seconds("-c", f"import {module}") for _ in range(3)) for module in ("torch", "painn_nb", "painn_nb.ablation", "painn_nb.plots")}
     whole, step = papermill()
+    compiling = compilation() if can_compile() else None
     for module, s in imports.items(): print(f"import {module}: {s:.1f} s")
     print(f"papermill, one step: {whole:.1f} s, of which the step {step:.1f} s")
-    write("startup", import_seconds=imports, papermill_seconds=whole, first_step_seconds=step)
+    if compiling: print(f"first compiled step: {compiling[0]:.1f} s, {compiling[1]:.1f} s the second time")
+    write("startup", compile_seconds=compiling, import_seconds=imports, papermill_seconds=whole, first_step_seconds=step)

@@ -79,15 +79,15 @@ def early_failure(model: PaiNN, batch: Batch, step: int) -> dict:
     failure = post_mortem(model, lambda: sum(errors_of(model, batch).values()))
     return {"step": step} | (failure or {"site": "unknown", "what": "not finite, but finite when the step was repeated"})
 
-# %% ../nbs/07_trainer.ipynb #ba51d921
-@torch.compiler.set_stance("force_eager")  # a few passes are not worth a compilation
+# %% ../nbs/07_trainer.ipynb #8e65864b
 @torch.no_grad()
 def evaluate(model: PaiNN, batches: Iterable[Batch]) -> dict[str, float]:
     "Mean squared error of each target over held-out batches."
-    return mean_errors([errors_of(model, b.like(model)) for b in batches])
+    with torch.compiler.set_stance("force_eager"):  # a few passes are not worth a compilation
+        return mean_errors([errors_of(model, b.like(model)) for b in batches])
 
-# %% ../nbs/07_trainer.ipynb #313f51e9
-COMPILE_FROM = 500  # steps of a run
+# %% ../nbs/07_trainer.ipynb #45b5dbaf
+COMPILE_FROM = 1000  # steps of a run
 
 # %% ../nbs/07_trainer.ipynb #6227d04b
 def can_compile(device: str | torch.device = "cpu") -> bool:

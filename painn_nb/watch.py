@@ -45,14 +45,14 @@ def select(
     if not found: raise ValueError(f"no module is chosen by {which!r}; this model has {', '.join(named)}.")
     return found
 
-# %% ../nbs/06_watch.ipynb #ae3622bf
+# %% ../nbs/06_watch.ipynb #5120f206
 def site_keys(name, site):
     "Keys of the numbers in `site.value` and `site.before`, in their order; None for a limit that does not exist."
     path, _, last = name.rpartition(".")
     keys = [f"debug/{path}.{site.stat}" if site.stat else f"debug/{name}{'_norm' if site.vector else ''}_max", f"debug/{name}_rms", f"debug/{name}_nonfinite"]
     seen = Counter()
     for stabilizer in site:
-        kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(stabilizer).__name__).lower()
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(stabilizer).__name__).lower()
         seen[kind] += 1
         if seen[kind] > 1: kind += str(seen[kind])
         keys += [f"debug/{name}_before_{kind}", f"debug/{name}_held_by_{kind}" if hasattr(stabilizer, "limit") else None]
@@ -210,12 +210,11 @@ def watch(
             forget_compiled(model)
         if run_dir and w.recent: conclude_watch(w)
 
-# %% ../nbs/06_watch.ipynb #bceddce7
-@torch.compiler.set_stance("force_eager")  # one pass is not worth a compilation
+# %% ../nbs/06_watch.ipynb #48f0565e
 @torch.no_grad()
 def examine(model: nn.Module, *inputs, step: int = 0) -> dict[str, float]:
     "The capture of one forward pass on these inputs."
-    with watch(model) as w:
+    with torch.compiler.set_stance("force_eager"), watch(model) as w:  # one pass is not worth a compilation
         model(*inputs)
         return w.read(step)
 
@@ -258,8 +257,7 @@ def lost_backward(gradients, norm):
         return {"site": site, "what": f"gradient of {what} is {tops[bad[0]]}, as are {len(bad) - 1} that come after it"}
     if not math.isfinite(norm): return {"site": "gradient norm", "what": f"norm of finite gradients is {norm}; the largest is {max(tops):.3g}, at {gradients[tops.index(max(tops))][1]}"}
 
-# %% ../nbs/06_watch.ipynb #cf8bb8cf
-@torch.compiler.set_stance("force_eager")  # hooks inside compiled code would not be called
+# %% ../nbs/06_watch.ipynb #aa989069
 def post_mortem(
     model: nn.Module,
     loss: Callable[[], Tensor],  # runs the model on the batch that failed and returns its loss
@@ -282,7 +280,7 @@ def post_mortem(
     parameters = {name: p for name, p in by_name(model, model.named_parameters()).items() if p.requires_grad}
     handles = [m.register_forward_hook(record(name)) for name, m in modules.items()] + [p.register_hook(note("parameter", name)) for name, p in parameters.items()]
     try:
-        total = loss()
+        with torch.compiler.set_stance("force_eager"): total = loss()  # hooks inside compiled code would not be called
         if failure := lost_forward(values): return failure
         if not total.isfinite(): return {"site": "loss", "what": f"loss is {total.item()}"}
         grads = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)

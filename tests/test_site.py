@@ -1,0 +1,159 @@
+"""The docs site: as fresh as its sources, whole, and readable in a browser without a network."""
+
+import filecmp
+import functools
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture(scope="module")
+def docs(root): return root / "docs"
+
+
+@pytest.fixture(scope="module")
+def pages(docs): return sorted(p.relative_to(docs).as_posix() for p in docs.rglob("*.html") if "source" not in p.parts)
+
+
+def differences(cmp):
+    yield from cmp.left_only + cmp.right_only + cmp.diff_files
+    for sub in cmp.subdirs.values(): yield from differences(sub)
+
+
+def test_the_site_is_what_its_sources_render_to(root, docs, tmp_path):
+    subprocess.run([sys.executable, "sphinx/build.py", str(tmp_path / "docs")], cwd=root, check=True, timeout=600)
+    assert not list(differences(filecmp.dircmp(docs, tmp_path / "docs"))), "docs/ is older than its notebooks; run `make docs`"
+
+
+def test_every_committed_run_has_its_page(root, docs):
+    runs = [p.parent.name for p in (root / "runs" / "painn").glob("*/summary.json")]
+    assert runs and all((docs / "runs" / f"{name}.html").exists() for name in runs)
+
+
+def test_it_is_small(docs):
+    assert sum(p.stat().st_size for p in docs.rglob("*") if p.is_file()) < 15e6
+
+
+class Links(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.ids = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids |= {attrs[k] for k in ("id", "name") if k in attrs}
+        self.found += [attrs[k] for k in ("href", "src") if attrs.get(k)]
+
+
+def test_no_link_is_broken(docs):
+    parsed = {p.resolve(): Links(p.read_text()) for p in docs.rglob("*.html")}
+    broken = []
+    for page, links in parsed.items():
+        for link in links.found:
+            url = urlsplit(link)
+            if url.scheme or url.netloc: continue
+            target = (page.parent / unquote(url.path)).resolve() if url.path else page
+            if target.is_dir(): target /= "index.html"
+            if not target.exists() or url.fragment and target in parsed and unquote(url.fragment) not in parsed[target].ids: broken.append((page.name, link))
+    assert not broken
+
+
+@pytest.fixture(scope="module")
+def server(docs):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args): pass
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=docs)) as s:
+        threading.Thread(target=s.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{s.server_port}"
+        s.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM: pytest.skip("chromium is not installed; `make test` as root on Debian installs it")
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"])
+        yield b
+        b.close()
+
+
+@pytest.fixture
+def tab(browser):
+    page = browser.new_page()
+    page.errors, page.asked = [], []
+    page.on("console", lambda m: page.errors.append(f"{m.text} {m.location}") if m.type == "error" else None)
+    page.on("pageerror", lambda e: page.errors.append(str(e)))
+    page.on("request", lambda r: page.asked.append(r.url))
+    yield page
+    page.close()
+
+
+BLANK = """() => [...document.querySelectorAll('img')].filter(i => {
+    if (!i.naturalWidth) return true;
+    const c = document.createElement('canvas'); c.width = c.height = 64;
+    const g = c.getContext('2d'); g.drawImage(i, 0, 0, 64, 64);
+    return new Set(new Uint32Array(g.getImageData(0, 0, 64, 64).data.buffer)).size < 2;
+}).map(i => i.src.slice(0, 100))"""
+
+
+def test_every_page_reads_well_in_a_browser(tab, server, pages):
+    assert len(pages) > 20
+    for name in pages:
+        tab.goto(f"{server}/{name}", wait_until="load")
+        if name != "search.html": assert tab.locator("h1").first.inner_text().strip(), name
+        assert not tab.evaluate(BLANK), name
+        assert tab.evaluate("[...document.querySelectorAll('article img')].every(i => i.alt.length > 10)"), name
+    assert not tab.errors and all(url.startswith((server, "data:", "blob:")) for url in tab.asked)
+
+
+def test_the_home_page_opens_from_the_file_system(tab, docs):
+    tab.goto((docs / "index.html").as_uri())
+    assert tab.locator("article img").count() and not tab.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
+    assert not tab.errors and all(url.startswith(("file:", "data:")) for url in tab.asked)
+
+
+def test_formulas_are_rendered_without_a_network(tab, server):
+    tab.goto(f"{server}/story/law.html")
+    tab.wait_for_selector("mjx-container svg")
+    assert not tab.locator("mjx-merror").count()
+
+
+def test_search_finds_a_setting_and_its_definition(tab, server):
+    tab.goto(f"{server}/search.html?q=clip_mu_norm")
+    link = tab.locator("#search-results li a", has_text="Settings").first
+    link.wait_for()
+    link.click()
+    tab.wait_for_load_state()
+    assert "reference/settings.html" in tab.url and tab.locator("#clip-mu-norm").is_visible()
+
+
+def test_a_setting_in_prose_leads_to_its_definition(tab, server):
+    tab.goto(f"{server}/runs/log.html")
+    tab.locator("article a", has_text="clip_mu_norm").first.click()
+    tab.wait_for_load_state()
+    assert tab.url.endswith("reference/settings.html#clip-mu-norm")
+
+
+def test_it_is_readable_on_a_phone(browser, server):
+    phone = browser.new_page(viewport={"width": 390, "height": 800})
+    phone.goto(f"{server}/index.html")
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.locator("label[for=__navigation]:visible").first.click()
+    link = phone.locator(".sidebar-tree a", has_text="law").first
+    link.wait_for(state="visible")
+    link.click()
+    phone.wait_for_load_state()
+    assert phone.url.endswith("story/law.html")
+    phone.close()
