@@ -4,6 +4,7 @@ project = html_title = "painn_nb"
 extensions = ["myst_nb"]
 html_theme = "furo"
 html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_favicon = "favicon.svg"
 html_extra_path = ["extra"]
 html_copy_source = False
@@ -13,6 +14,7 @@ html_show_copyright = False
 nb_execution_mode = "off"  # pages show what the committed notebooks hold
 nb_output_stderr = "remove"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 mathjax_path = "tex-svg-full.js"  # shipped, so that nothing is fetched when reading
