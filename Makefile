@@ -2,9 +2,10 @@
 PYTHON ?= python3.11
 RUN ?= R2
 ARGS ?=
+GPU_PYTHON ?= $(BIN)/python
 BIN := .venv/bin
 
-.PHONY: run test reproduce bench lab notebooks readme readme-text docs chromium
+.PHONY: run test reproduce bench gpu lab notebooks readme readme-text docs chromium
 
 run: .venv/.ready  ## one ablation: make run RUN=R2 ARGS="-p seed 1"
 	@out=$$(mktemp -d)/run.ipynb && $(BIN)/papermill nbs/run.ipynb $$out -p run $(RUN) $(ARGS) && \
@@ -22,7 +23,10 @@ reproduce: .venv/.ready  ## the runs behind the analysis pages, on all cores; go
 
 bench: .venv/.ready  ## speed beside peers, see benchmarks/; writes benchmarks/results/
 	-$(MAKE) .venv-schnetpack/.ready
-	for b in step diagnostics simulation startup; do $(BIN)/python benchmarks/$$b.py || exit 1; done
+	for b in step diagnostics simulation startup scale; do $(BIN)/python benchmarks/$$b.py || exit 1; done
+
+gpu:  ## checks and benchmarks on a GPU, with a Python whose torch sees it
+	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu.py
 
 lab: .venv/.ready  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs
