@@ -19,6 +19,12 @@ def machine():
     return about | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
 
 
+def fully_connected(worlds, n):
+    "Edge index (2, worlds·n·(n-1)) of worlds laid end to end."
+    world = torch.tensor([[j, i] for i in range(n) for j in range(n) if i != j]).T
+    return (n * torch.arange(worlds)[:, None] + world[:, None]).flatten(1)
+
+
 def take_turns(variants, rounds, warmup=2, desc=""):
     "Call each variant, which returns its seconds, once per round: name -> seconds of all rounds."
     for _ in range(warmup):

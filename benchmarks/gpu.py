@@ -12,7 +12,7 @@ import time
 import torch
 from tqdm.auto import tqdm
 
-from common import summarize, take_turns, write
+from common import fully_connected, summarize, take_turns, write
 from painn_nb.ablation import RECIPES, build_model, resolve, run_experiment
 from painn_nb.data import nbody_small, painn_nbody
 from painn_nb.diagnostics import load_metrics
@@ -81,9 +81,7 @@ def training_step(model, batch, device, bfloat16=False, tf32=False, flat=None, g
 
 def steps(device, batch_size):
     batch = next(painn_nbody(batch_size, frames=3))
-    n = batch.pos.shape[1]
-    world = torch.tensor([[j, i] for i in range(n) for j in range(n) if i != j]).T
-    edges = (n * torch.arange(batch_size)[:, None] + world[:, None]).flatten(1).to(device)
+    edges = fully_connected(*batch.charge.shape).to(device)
     def model(compiled=False):
         made = PaiNN().to(device)
         if compiled:

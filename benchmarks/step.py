@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import linear
 
-from common import summarize, take_turns, write
+from common import fully_connected, summarize, take_turns, write
 from painn_nb.data import nbody_small
 from painn_nb.model import PaiNN
 from painn_nb.trainer import can_compile, compile_layers
@@ -74,8 +74,7 @@ def matrix_products(features, batch, dtype):
 
 def measure(features, batch, dtype):
     z, pos = torch.ones(batch, N, dtype=torch.long), nbody_small(batch, frames=2)[0].pos
-    world = torch.tensor([[j, i] for i in range(N) for j in range(N) if i != j]).T
-    edge_index = (N * torch.arange(batch)[:, None] + world[:, None]).flatten(1)
+    edge_index = fully_connected(batch, N)
     settings = dict(features=features, layers=LAYERS, n_rbf=N_RBF, cutoff=CUTOFF, dtype=dtype, threads=torch.get_num_threads())
     variants, models, peer = {}, {}, None
     with tempfile.TemporaryDirectory() as folder:

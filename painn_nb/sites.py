@@ -16,6 +16,9 @@ def squares(x, vector):
     a, b, c = x.unbind(-2)  # much faster than a sum over a short inner dimension
     return torch.addcmul(torch.addcmul(a * a, b, b), c, c)
 
+# %% ../nbs/02_sites.ipynb #4e026fd9
+def wide(x): return x.float() if x.dtype.itemsize < 4 else x
+
 # %% ../nbs/02_sites.ipynb #7e4c09cd
 TINY = {torch.float64: 2.0**-600, torch.float32: 2.0**-90}
 
@@ -32,18 +35,16 @@ def calm(x):
     try: return 1e-14 < x.item() < 1e14
     except RuntimeError: return False  # under vmap it stands for many numbers
 
-# %% ../nbs/02_sites.ipynb #690570e3
+# %% ../nbs/02_sites.ipynb #f59a8327
 def largest(x: Tensor, vector: bool = False) -> Tensor:
     "Largest magnitude of an activation (..., F), or norm of vectors (..., 3, F), 0-dimensional; NaN where there is one, 0 where there is nothing."
     if x.numel() == 0: return x.new_zeros(())
-    if torch.compiler.is_compiling(): return root(torch.amax, x, vector)  # of squares that are computed anyway
+    if torch.compiler.is_compiling(): return root(torch.amax, wide(x), vector)  # of squares that are computed anyway
     if vector: return top if calm(top := squares(x, True).amax().sqrt()) else root(torch.amax, x, True)
     low, high = torch.aminmax(x)
     return torch.maximum(high, -low)
 
-# %% ../nbs/02_sites.ipynb #9f735d53
-def wide(x): return x.float() if x.dtype.itemsize < 4 else x
-
+# %% ../nbs/02_sites.ipynb #63fdf84c
 def average(x): return x.mean(-1).mean()
 
 # %% ../nbs/02_sites.ipynb #75767b41

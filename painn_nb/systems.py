@@ -114,10 +114,11 @@ def reflect(pos: Tensor, vel: Tensor, box: float = CHARGED["box"]) -> tuple[Tens
     vel = torch.where(pos.abs() > box, -pos.sign() * vel.abs(), vel)
     return torch.where(pos.abs() > box, 2 * box * pos.sign() - pos, pos), vel
 
-# %% ../nbs/00_systems.ipynb #ce2f14c1
+# %% ../nbs/00_systems.ipynb #45eeb47d
 def charged_force(charge: Tensor) -> Callable[[Tensor], Tensor]:
     "Coulomb repulsion `-Σ_j c_i c_j r_ij / r_ij³`, each component clamped to ±100, as a function of pos (3, N, batch); charge (N, batch)."
-    force = pair_forces(charge, lambda r2, cc: -cc / r2**1.5)
+    def law(r2, cc): return -cc / r2.clamp(min=1e-200) ** 1.5  # two at one place feel nothing
+    force = pair_forces(charge, law)
     return lambda pos: force(pos).clamp_(-CHARGED["max_force"], CHARGED["max_force"])
 
 # %% ../nbs/00_systems.ipynb #1e8c103e

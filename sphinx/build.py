@@ -147,7 +147,7 @@ def prepare(source):
     "Write everything that Sphinx reads into a folder."
     for name in ("conf.py", "favicon.svg"): shutil.copy(Path(__file__).parent / name, source)
     for folder in ("story", "howto", "reference", "benchmarks", "runs", "static", "extra/source"): (source / folder).mkdir(parents=True)
-    shutil.copy(Path(__file__).parent / "site.css", source / "static")
+    for name in ("site.css", "sort.js"): shutil.copy(Path(__file__).parent / name, source / "static")
     shutil.copy(next(f for f in files("sphinx-mathjax-offline") if f.name == "tex-svg-full.js").locate(), source / "static")
     (source / "extra" / ".nojekyll").touch()
     for module in (ROOT / "painn_nb").glob("[a-z]*.py"):

@@ -5,6 +5,7 @@ extensions = ["myst_nb"]
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = [("sort.js", {"defer": "defer"})]
 html_favicon = "favicon.svg"
 html_extra_path = ["extra"]
 html_copy_source = False

@@ -146,6 +146,17 @@ def test_a_setting_in_prose_leads_to_its_definition(tab, server):
     assert tab.url.endswith("reference/settings.html#clip-mu-norm")
 
 
+def test_a_table_is_sorted_by_a_click_on_its_head(tab, server):
+    tab.goto(f"{server}/benchmarks/benchmarks.html")
+    table = tab.locator("table.dataframe", has=tab.locator("th[aria-sort], th[tabindex]")).first
+    def column(): return [float(x) for x in table.locator("tbody tr td:nth-of-type(1)").all_inner_texts() if x]
+    head = table.locator("thead tr").first.locator("th").nth(1)
+    head.click()
+    assert column() == sorted(column()) and len(column()) > 3
+    head.press("Enter")
+    assert column() == sorted(column(), reverse=True)
+
+
 def test_it_is_readable_on_a_phone(browser, server):
     phone = browser.new_page(viewport={"width": 390, "height": 800})
     phone.goto(f"{server}/index.html")

@@ -174,4 +174,6 @@ def test_half_precision_and_autocast_are_read():
     want = examine(net, x)
     with torch.autocast("cpu", torch.bfloat16): assert_same(examine(net, x), want, rtol=0.05)
     assert_same(examine(copy.deepcopy(net).bfloat16(), x.bfloat16()), want, rtol=0.05)
+    half = torch.compile(copy.deepcopy(net).bfloat16(), fullgraph=True, backend="aot_eager")
+    with watch(half) as w: half(x.bfloat16()); assert_same(w.read(0), want, rtol=0.05)
     assert all(math.isfinite(v) for v in want.values())
