@@ -14,6 +14,7 @@ html_show_copyright = False
 
 nb_execution_mode = "off"  # pages show what the committed notebooks hold
 nb_output_stderr = "remove"
+nb_code_prompt_show = nb_code_prompt_hide = "imports"
 nb_merge_streams = True
 nb_render_markdown_format = "myst"
 myst_enable_extensions = ["dollarmath"]
