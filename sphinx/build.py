@@ -179,6 +179,7 @@ def build(out):
         prepare(source)
         if sphinx_build(["-q", "-W", "--keep-going", "-b", "html", "-d", f"{folder}/doctrees", str(source), str(made)]): sys.exit("the site was not built, see above")
         for unwanted in (".buildinfo", "objects.inv"): (made / unwanted).unlink(missing_ok=True)
+        (made / "_sources").rmdir()  # empty, and git keeps no empty folder
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(made, out)
 
