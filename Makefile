@@ -28,8 +28,8 @@ bench: .venv/.ready  ## speed beside peers, see benchmarks/; writes benchmarks/r
 gpu:  ## checks and benchmarks on a GPU, with a Python whose torch sees it
 	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu.py
 
-lab: .venv/.ready  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab nbs
+lab: .venv/.ready  ## JupyterLab: see a network explode, and save it, with sliders
+	$(BIN)/jupyter lab nbs/explore.ipynb
 
 notebooks: .venv/.ready  ## execute all source notebooks in place, clean, export, README
 	cd nbs && for nb in [0-9]*.ipynb index.ipynb; do ../$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $$nb || exit 1; done

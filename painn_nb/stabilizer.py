@@ -96,7 +96,7 @@ PLACES: dict[str, tuple[type[Intervention], tuple[str, ...]]] = {
 # %% ../nbs/03_stabilizer.ipynb #d5ef97f1
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-# %% ../nbs/03_stabilizer.ipynb #b05a628e
+# %% ../nbs/03_stabilizer.ipynb #e2f610c9
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Stabilizer:
     "The log's nine settings, each a positive number; 1 or None is off. Raises pydantic's ValidationError (a ValueError)."
@@ -113,6 +113,12 @@ class Stabilizer:
     def active(self) -> dict[str, float]:
         "The settings that change anything, in the order in which they act."
         return {k: v for k in PLACES if (v := getattr(self, k)) is not None and not (v == 1 and PLACES[k][0] is Scale)}
+
+    def bounds(self) -> dict[str, float]:
+        "The most that the log's statistics can show under these settings; what has no bound is left out."
+        tanh, messages = dict.fromkeys(("dq_max", "dmu_scale_max", "dqmu_max"), self.tanh_mixing_scale), {"scalar_msg_max": self.clip_scalar_msg_value, "vector_msg_norm_max": self.clip_vector_msg_norm}
+        most = {"q_abs_max": self.clip_q_value, "mu_norm_max": self.clip_mu_norm} | tanh | {k: v and v * self.residual_scale_interaction for k, v in messages.items()}
+        return {k: v for k, v in most.items() if v is not None}
 
 # %% ../nbs/03_stabilizer.ipynb #3bbfd6f5
 def stabilize(model: nn.Module, settings: Stabilizer) -> nn.Module:

@@ -111,10 +111,10 @@ def reuse_memory() -> bool:
     m_trim_threshold, m_mmap_max = -1, -4  # of malloc.h
     return bool(mallopt(m_mmap_max, 0) and mallopt(m_trim_threshold, -1))  # blocks from the heap, and never trim it
 
-# %% ../nbs/07_trainer.ipynb #876e1908
+# %% ../nbs/07_trainer.ipynb #9d7ecf79
 def trainer_nbody(
     model: PaiNN,
-    run_dir: Path,  # gets layer_stats.jsonl, metrics.jsonl, checkpoint.pt; an unfinished run there is continued
+    run_dir: Path,  # gets layer_stats.jsonl, metrics.jsonl, checkpoint.pt; an unfinished run there is continued; a file `stop` in it ends the run after its step
     seed: int = 0,  # of the data stream
     epochs: int = 64,  # of one step each
     batch_size: int = 128,
@@ -156,4 +156,5 @@ def trainer_nbody(
             if time.monotonic() - last_save >= checkpoint_seconds:
                 save_atomic(run_dir / "checkpoint.pt", {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "next_step": step + 1})
                 last_save = time.monotonic()
+            if (run_dir / "stop").exists(): break
     return None
