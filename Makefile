@@ -16,7 +16,7 @@ test: .venv/.ready chromium  ## all notebooks, then tests/
 	$(BIN)/python -m pytest
 
 chromium:  # Debian's, for the tests in a browser; they are skipped where it is missing and cannot be installed
-	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || echo "chromium is missing: the tests of the site in a browser are skipped"
+	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || echo "chromium is missing: the tests in a browser are skipped"
 
 reproduce: .venv/.ready  ## the runs behind the analysis pages, on all cores; goes on where it was stopped
 	$(BIN)/python -c "from painn_nb.ablation import REPRODUCTION, sweep; sweep(REPRODUCTION, 'runs/reproduction')"
@@ -32,7 +32,7 @@ lab: .venv/.ready  ## JupyterLab: see a network explode, and save it, with slide
 	$(BIN)/jupyter lab nbs/explore.ipynb
 
 notebooks: .venv/.ready  ## execute all source notebooks in place, clean, export, README
-	cd nbs && for nb in [0-9]*.ipynb index.ipynb; do ../$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $$nb || exit 1; done
+	cd nbs && for nb in [0-9]*.ipynb explore.ipynb index.ipynb; do PAINN_NB_STATIC=1 ../$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.store_widget_state=False --inplace $$nb || exit 1; done
 	$(BIN)/nbdev_clean && $(BIN)/nbdev_export
 	$(MAKE) readme
 

@@ -129,12 +129,12 @@ def draw(
         figure.savefig(out, format="png")
     with picture.hold_sync(): picture.png, picture.words = out.getvalue(), words
 
-# %% ../nbs/10_widgets.ipynb #00b00a6e
-STILL = "A still. Run this notebook in JupyterLab (<code>make lab</code>, then Run › Run All Cells) and it moves."
+# %% ../nbs/10_widgets.ipynb #05b03494
+STILL = "A still. Run this notebook in JupyterLab (make lab, then Run › Run All Cells) and it moves."
 
-# %% ../nbs/10_widgets.ipynb #238705e7
+# %% ../nbs/10_widgets.ipynb #9e09226a
 class Panel(w.VBox):
-    "Controls, a picture, and a message; with `PAINN_NB_STATIC` in the environment it is shown as it will be read without a kernel."
+    "Controls, a picture, and a message; with `PAINN_NB_STATIC` in the environment only a still is shown, for notebooks that are kept."
 
     def __init__(self):
         self.picture, self.message, self.quiet = Picture(), w.HTML(), False
@@ -165,9 +165,10 @@ class Panel(w.VBox):
         finally: self.quiet = False
 
     def _repr_mimebundle_(self, **settings):
-        if "PAINN_NB_STATIC" not in os.environ: return super()._repr_mimebundle_(**settings)
         source = "data:image/png;base64," + base64.b64encode(self.picture.png).decode()
-        return {"text/html": f'<p><em>{STILL}</em></p><img src="{source}" alt="{html.escape(self.picture.words)}">', "text/plain": self.picture.words}
+        picture = f'<img src="{source}" alt="{html.escape(self.picture.words)}">' if self.picture.png else ""
+        still = {"text/html": f"<p><em>{STILL}</em></p>{picture}", "text/plain": self.picture.words or STILL}
+        return still if "PAINN_NB_STATIC" in os.environ else super()._repr_mimebundle_(**settings) | still
 
 # %% ../nbs/10_widgets.ipynb #d65c2a5d
 SPEEDS = [k / 10 for k in range(5, 121)]  # of the fastest particle

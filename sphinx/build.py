@@ -28,8 +28,8 @@ ROOT = project_root()
 HOST = "https://example.org/painn_nb"  # doc_host and git_url of settings.ini, made relative below
 SECTIONS = {  # caption in the navigation -> folder and notebooks, in reading order
     "The story": ("story", ["21_reproduction", "20_law", "22_cost"]),
-    "How to": ("howto", ["10_howto", "run"]),
-    "Reference": ("reference", ["00_systems", "01_data", "02_sites", "03_stabilizer", "04_model", "05_diagnostics", "06_watch", "07_trainer", "08_ablation", "09_plots"]),
+    "How to": ("howto", ["explore", "11_howto", "run"]),
+    "Reference": ("reference", ["00_systems", "01_data", "02_sites", "03_stabilizer", "04_model", "05_diagnostics", "06_watch", "07_trainer", "08_ablation", "09_plots", "10_widgets"]),
     "Benchmarks": ("benchmarks", ["30_benchmarks"]),
 }
 

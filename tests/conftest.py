@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from lab import CHROMIUM, chromium
+
 ROOT = Path(__file__).parents[1]
 TINY = dict(epochs=4, features=16, layers=2, batch_size=8)  # the same code as a full run, in a second
 
@@ -23,3 +25,9 @@ def papermill():
                               cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=os.environ, timeout=600)
 
     return command
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM: pytest.skip("chromium is not installed; `make test` as root on Debian installs it")
+    with chromium() as b: yield b

@@ -43,6 +43,14 @@ def test_every_notebook_opens_with_a_title_and_one_line(root):
         assert first.cell_type == "markdown" and re.fullmatch(r"# .+\n\n> .+", first.source), path.name
 
 
+def test_panels_are_kept_as_stills(root):
+    "A panel without its kernel is an error message; `make notebooks` leaves a picture in its place."
+    for path in root.glob("nbs/*.ipynb"):
+        nb = nbformat.read(path, 4)
+        assert "widgets" not in nb.metadata, path.name
+        assert not any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for c in nb.cells for o in c.get("outputs", [])), path.name
+
+
 def test_the_committed_runs_hold_no_large_files(root):
     tracked = subprocess.run(["git", "ls-files", "runs"], cwd=root, capture_output=True, text=True).stdout.splitlines()
     assert all((root / name).stat().st_size < 1_000_000 for name in tracked)

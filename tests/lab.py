@@ -1,0 +1,83 @@
+"JupyterLab in Debian's chromium: what the test of the panels and the benchmark of their latency share."
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+
+
+@contextmanager
+def chromium():
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+def copy_project(folder: Path) -> Path:
+    "What the panels read, in a place where a live run may write."
+    for name in ("nbs/explore.ipynb", "nbs/run.ipynb", "runs/ABLATION.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    committed = subprocess.run(["git", "ls-files", "runs/painn"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in committed:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@contextmanager
+def jupyterlab(project: Path, home: Path):
+    "A server on a project's folder with settings of its own, and its address."
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    env = os.environ | {f"JUPYTER_{kind}_DIR": str(home / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    env |= {f"JUPYTERLAB_{kind}_DIR": str(home / kind) for kind in ("SETTINGS", "WORKSPACES")} | {"IPYTHONDIR": str(home), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0", "--IdentityProvider.token=test"]
+    server = subprocess.Popen(command, cwd=project, env=env, stdout=(home / "log").open("w"), stderr=subprocess.STDOUT)
+    try:
+        for _ in range(300):
+            if server.poll() is not None: break
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=test")
+                break
+            except OSError: time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def run_all_cells(page: Page, url: str, notebook: str) -> None:
+    "Open a notebook and run it; JupyterLab forgets the command where it comes before the kernel is there, so it is given again."
+    page.goto(f"{url}/lab/tree/{notebook}?token=test&reset")
+    page.get_by_text("Kernel status: Idle").wait_for(state="attached", timeout=120_000)
+    for _ in range(20):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        try: return page.locator(".jp-CodeCell .jp-InputPrompt").first.filter(has_not_text="[ ]:").wait_for(timeout=3000)
+        except TimeoutError: pass
+    raise RuntimeError(f"{notebook} was not run")
+
+
+def open_explore(browser: Browser, url: str) -> Page:
+    "`nbs/explore.ipynb`, run, with all errors of the page in `errors`."
+    page = browser.new_page(viewport={"width": 1500, "height": 1300})
+    page.errors = []
+    page.on("console", lambda m: page.errors.append(f"{m.text} {m.location}") if m.type == "error" else None)
+    page.on("pageerror", lambda e: page.errors.append(str(e)))
+    run_all_cells(page, url, "nbs/explore.ipynb")
+    page.get_by_role("slider", name="turn").wait_for(timeout=120_000)  # of the last panel
+    return page
