@@ -277,5 +277,6 @@ d = { 'settings': { 'branch': 'main',
                                   'painn_nb.widgets.draw': ('widgets.html#draw', 'painn_nb/widgets.py'),
                                   'painn_nb.widgets.parse_settings': ('widgets.html#parse_settings', 'painn_nb/widgets.py'),
                                   'painn_nb.widgets.remedy_dials': ('widgets.html#remedy_dials', 'painn_nb/widgets.py'),
+                                  'painn_nb.widgets.render': ('widgets.html#render', 'painn_nb/widgets.py'),
                                   'painn_nb.widgets.run_lines': ('widgets.html#run_lines', 'painn_nb/widgets.py'),
                                   'painn_nb.widgets.verdict': ('widgets.html#verdict', 'painn_nb/widgets.py')}}}

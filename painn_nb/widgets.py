@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'GREY', 'THEME', 'STILL', 'SPEEDS', 'WORLDS', 'FRAMES', 'PREDICTORS', 'Dial', 'remedy_dials', 'Picture',
-           'draw', 'Panel', 'verdict', 'ExplosionPanel', 'run_lines', 'RunBrowser', 'parse_settings', 'LiveRun',
-           'TrajectoryPanel']
+           'render', 'draw', 'Panel', 'verdict', 'ExplosionPanel', 'run_lines', 'RunBrowser', 'parse_settings',
+           'LiveRun', 'TrajectoryPanel']
 
-# %% ../nbs/10_widgets.ipynb #ca1b4fae
+# %% ../nbs/10_widgets.ipynb #701ffa8e
 import ast
 import asyncio
 import base64
+import gc
 import html
 import io
 import os
@@ -114,7 +115,20 @@ class Picture(anywidget.AnyWidget):
 GREY = "#7a7a7a"
 THEME = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), GREY) | dict.fromkeys(("figure.facecolor", "axes.facecolor", "legend.facecolor"), "none") | {"legend.framealpha": 0}
 
-# %% ../nbs/10_widgets.ipynb #0c3caed9
+# %% ../nbs/10_widgets.ipynb #3cb97c90
+def render(
+    plot: Callable[[Figure], None],
+    size: tuple[float, float],  # inches
+) -> bytes:
+    "Let a function draw on an empty figure; returns a PNG."
+    out = io.BytesIO()
+    with plt.rc_context(THEME):
+        figure = Figure(size, dpi=100)
+        plot(figure)
+        figure.savefig(out, format="png", pil_kwargs={"compress_level": 3})  # twice as fast as 6, a fifth larger
+    return out.getvalue()
+
+# %% ../nbs/10_widgets.ipynb #5e603a51
 def draw(
     picture: Picture,
     plot: Callable[[Figure], None],
@@ -122,12 +136,12 @@ def draw(
     words: str,  # what it shows
 ) -> None:
     "Let a function draw on an empty figure and show it."
-    out = io.BytesIO()
-    with plt.rc_context(THEME):
-        figure = Figure(size, dpi=100)
-        plot(figure)
-        figure.savefig(out, format="png")
-    with picture.hold_sync(): picture.png, picture.words = out.getvalue(), words
+    gc.disable()
+    try: png = render(plot, size)
+    finally:
+        gc.enable()
+        gc.collect(0)
+    with picture.hold_sync(): picture.png, picture.words = png, words
 
 # %% ../nbs/10_widgets.ipynb #05b03494
 STILL = "A still. Run this notebook in JupyterLab (make lab, then Run › Run All Cells) and it moves."

@@ -61,14 +61,18 @@ def jupyterlab(project: Path, home: Path):
 
 
 def run_all_cells(page: Page, url: str, notebook: str) -> None:
-    "Open a notebook and run it; JupyterLab forgets the command where it comes before the kernel is there, so it is given again."
+    "Open a notebook and run it; where the command comes before the kernel is there, JupyterLab forgets it or asks which kernel."
     page.goto(f"{url}/lab/tree/{notebook}?token=test&reset")
     page.get_by_text("Kernel status: Idle").wait_for(state="attached", timeout=120_000)
+    started = page.locator(".jp-CodeCell .jp-InputPrompt").first.filter(has_not_text="[ ]:")
+    asked = page.locator(".jp-Dialog .jp-mod-accept")
     for _ in range(20):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        try: return page.locator(".jp-CodeCell .jp-InputPrompt").first.filter(has_not_text="[ ]:").wait_for(timeout=3000)
-        except TimeoutError: pass
+        try: started.or_(asked).first.wait_for(timeout=3000)
+        except TimeoutError: continue
+        if not asked.is_visible(): return
+        asked.click()
     raise RuntimeError(f"{notebook} was not run")
 
 
