@@ -15,15 +15,15 @@ test: .venv/.ready chromium  ## all notebooks, then tests/
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 	$(BIN)/python -m pytest
 
-chromium:  # Debian's, for the tests in a browser; they are skipped where it is missing and cannot be installed
-	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || echo "chromium is missing: the tests in a browser are skipped"
+chromium:  # Debian's, for what is tested in a browser, and skipped where it is missing and cannot be installed
+	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || echo "chromium is missing: what needs a browser is skipped"
 
 reproduce: .venv/.ready  ## the runs behind the analysis pages, on all cores; goes on where it was stopped
 	$(BIN)/python -c "from painn_nb.ablation import REPRODUCTION, sweep; sweep(REPRODUCTION, 'runs/reproduction')"
 
-bench: .venv/.ready  ## speed beside peers, see benchmarks/; writes benchmarks/results/
+bench: .venv/.ready chromium  ## speed beside peers, see benchmarks/; writes benchmarks/results/
 	-$(MAKE) .venv-schnetpack/.ready
-	for b in step diagnostics simulation startup scale; do $(BIN)/python benchmarks/$$b.py || exit 1; done
+	for b in step diagnostics simulation startup scale explore; do $(BIN)/python benchmarks/$$b.py || exit 1; done
 
 gpu:  ## checks and benchmarks on a GPU, with a Python whose torch sees it
 	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu.py

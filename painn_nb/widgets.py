@@ -111,9 +111,9 @@ class Picture(anywidget.AnyWidget):
         export default { render };
     """
 
-# %% ../nbs/10_widgets.ipynb #891c123f
+# %% ../nbs/10_widgets.ipynb #66833d1d
 GREY = "#7a7a7a"
-THEME = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), GREY) | dict.fromkeys(("figure.facecolor", "axes.facecolor", "legend.facecolor"), "none") | {"legend.framealpha": 0}
+THEME = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), GREY) | dict.fromkeys(("figure.facecolor", "axes.facecolor", "legend.facecolor"), "none") | dict.fromkeys((f"axes3d.{k}axis.panecolor" for k in "xyz"), (0.5, 0.5, 0.5, 0.1)) | {"legend.framealpha": 0}
 
 # %% ../nbs/10_widgets.ipynb #3cb97c90
 def render(
