@@ -140,7 +140,7 @@ def by_layer(stats):
     table = table_of(stats).query("stat in @PASS").pivot(index="layer", columns="stat", values="value")
     return table.where(np.isfinite(table))
 
-# %% ../nbs/09_plots.ipynb #17f29ecf
+# %% ../nbs/09_plots.ipynb #bb3ca4b3
 def plot_pass(
     stats: pd.DataFrame | str | Path,  # of one capture, see `table_of`
     ax: Axes | None = None,
@@ -152,7 +152,7 @@ def plot_pass(
     now, then = by_layer(stats), None if before is None else by_layer(before)
     values = pd.concat([now, then])
     values = values.where(values > 0)
-    low, high = math.floor(math.log10(min(values.min(axis=None), 1e-2))), math.ceil(math.log10(max(values.max(axis=None), 1e7)))
+    low, high = math.floor(math.log10(min(1e-2, values.min(axis=None)))), math.ceil(math.log10(max(1e7, values.max(axis=None))))  # in this order NaN, where nothing is finite, loses
     ticks = range(low, high + 1, -(-(high - low) // 8))
     ax.set(yscale="log", ylim=(10.0**low, 2 * 10.0 ** min(high, 307)))
     for k, (stat, name) in enumerate(PASS.items()):

@@ -10,10 +10,11 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium")
+START = 120_000  # ms, on a machine that has never started JupyterLab or torch and does other things too
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
 
 
@@ -48,7 +49,7 @@ def jupyterlab(project: Path, home: Path):
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0", "--IdentityProvider.token=test"]
     server = subprocess.Popen(command, cwd=project, env=env, stdout=(home / "log").open("w"), stderr=subprocess.STDOUT)
     try:
-        for _ in range(300):
+        for _ in range(START // 200):
             if server.poll() is not None: break
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=test")
@@ -61,19 +62,12 @@ def jupyterlab(project: Path, home: Path):
 
 
 def run_all_cells(page: Page, url: str, notebook: str) -> None:
-    "Open a notebook and run it; where the command comes before the kernel is there, JupyterLab forgets it or asks which kernel."
+    "Open a notebook and run it, once its kernel is there: before, JupyterLab calls the lack of one idle, and forgets the command."
     page.goto(f"{url}/lab/tree/{notebook}?token=test&reset")
-    page.get_by_text("Kernel status: Idle").wait_for(state="attached", timeout=120_000)
-    started = page.locator(".jp-CodeCell .jp-InputPrompt").first.filter(has_not_text="[ ]:")
-    asked = page.locator(".jp-Dialog .jp-mod-accept")
-    for _ in range(20):
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        try: started.or_(asked).first.wait_for(timeout=3000)
-        except TimeoutError: continue
-        if not asked.is_visible(): return
-        asked.click()
-    raise RuntimeError(f"{notebook} was not run")
+    page.locator(".jp-KernelName", has_text="Python 3").wait_for(timeout=START)
+    page.locator("[data-status=idle]").first.wait_for(state="attached", timeout=START)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
 
 def open_explore(browser: Browser, url: str) -> Page:
@@ -83,5 +77,5 @@ def open_explore(browser: Browser, url: str) -> Page:
     page.on("console", lambda m: page.errors.append(f"{m.text} {m.location}") if m.type == "error" else None)
     page.on("pageerror", lambda e: page.errors.append(str(e)))
     run_all_cells(page, url, "nbs/explore.ipynb")
-    page.get_by_role("slider", name="turn").wait_for(timeout=120_000)  # of the last panel
+    page.get_by_role("slider", name="turn").wait_for(timeout=START)  # of the last panel
     return page

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from lab import copy_project, jupyterlab, open_explore
+from painn_nb.widgets import ExplosionPanel, verdict
 
 SLOW = 60_000  # ms, for a machine that does other things too
 
@@ -57,6 +58,18 @@ def test_a_slider_moved_by_keyboard_changes_the_figure_and_the_site_that_is_name
     assert second in words and first in out.locator("[role=status]").inner_text(), "the setting before is named too"
 
 
+def test_a_drag_skips_what_it_has_no_time_to_draw(panel):
+    out = panel("ExplosionPanel")
+    fastest = out.get_by_role("slider", name="fastest particle")
+    picture = out.locator("img")
+    picture.evaluate("img => { window.drawn = 0; new MutationObserver(() => window.drawn++).observe(img, { attributeFilter: ['src'] }); }")
+    for _ in range(40): fastest.press("ArrowLeft", no_wait_after=True)
+    expected = ExplosionPanel()
+    expected.speed.value = float(fastest.get_attribute("aria-valuetext"))
+    expect(out.locator("[role=status] b")).to_have_text(verdict(expected.record), timeout=SLOW)
+    assert 0 < picture.evaluate("window.drawn") < 40
+
+
 def test_a_recipe_saves_the_network_and_can_be_pasted(panel):
     out = panel("ExplosionPanel")
     changed(out.locator("img"), lambda: out.get_by_role("button", name="R2", exact=True).click())
@@ -85,7 +98,7 @@ def test_the_run_browser_shows_the_committed_runs(panel, project):
 def test_a_live_run_leaves_the_kernel_free_and_ends_when_told(panel, project):
     out = panel("LiveRun")
     settings = out.get_by_label("settings")
-    settings.fill("epochs=2000, features=16, layers=2, batch_size=8")
+    settings.fill("epochs=900, features=16, layers=2, batch_size=8")
     settings.press("Tab")
     out.get_by_role("button", name="Start", exact=True).click()
     expect(out.locator("[role=status]")).to_contain_text(re.compile(r"step \d+, loss"), timeout=SLOW)
