@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['largest', 'measure', 'measure_before', 'Site', 'sites']
 
-# %% ../nbs/02_sites.ipynb #b0aadb2c
+# %% ../nbs/02_sites.ipynb #ebcdb37a
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,48 +20,57 @@ def squares(x, vector):
 # %% ../nbs/02_sites.ipynb #4e026fd9
 def wide(x): return x.float() if x.dtype.itemsize < 4 else x
 
-# %% ../nbs/02_sites.ipynb #7e4c09cd
-TINY = {torch.float64: 2.0**-600, torch.float32: 2.0**-90}
+# %% ../nbs/02_sites.ipynb #8fe825ff
+TINY = {torch.float64: (2.0**-600, 2.0**-500), torch.float32: (2.0**-90, 2.0**-60)}
 
+def scaled_squares(x, vector):
+    "Squares of values scaled down, and lifted to a floor."
+    tiny, floor = TINY[x.dtype]
+    return squares((tiny * x).abs().clamp_min(floor), vector)
+
+# %% ../nbs/02_sites.ipynb #e2eee17c
 def root(reduce, x, vector):
     "`√reduce(squares)`, without overflow on the way."
-    tiny = TINY[x.dtype]
-    plain, scaled = reduce(squares(x, vector)), reduce(squares(tiny * x, vector))
-    return torch.where(plain.isinf(), scaled.sqrt() / tiny, plain.sqrt())
+    plain, scaled = reduce(squares(x, vector)), reduce(scaled_squares(x, vector))
+    return torch.where(plain.isinf(), scaled.sqrt() / TINY[x.dtype][0], plain.sqrt())
 
-# %% ../nbs/02_sites.ipynb #d4c30651
-def calm(x):
-    "Whether squares of values up to `x`, 0-dimensional, are known to neither overflow nor vanish."
-    if torch.compiler.is_compiling() or x.device.type != "cpu": return False
-    try: return 1e-14 < x.item() < 1e14
-    except RuntimeError: return False  # under vmap it stands for many numbers
+# %% ../nbs/02_sites.ipynb #8ec45635
+def greatest(x): return x.amax(-1).amax()
+def average(x): return x.mean(-1).mean()
 
-# %% ../nbs/02_sites.ipynb #f59a8327
+# %% ../nbs/02_sites.ipynb #cf68ae96
 def largest(x: Tensor, vector: bool = False) -> Tensor:
     "Largest magnitude of an activation (..., F), or norm of vectors (..., 3, F), 0-dimensional; NaN where there is one, 0 where there is nothing."
     if x.numel() == 0: return x.new_zeros(())
-    if torch.compiler.is_compiling(): return root(torch.amax, wide(x), vector)  # of squares that are computed anyway
-    if vector: return top if calm(top := squares(x, True).amax().sqrt()) else root(torch.amax, x, True)
+    if vector: return root(greatest, x, True)
+    if torch.compiler.is_compiling(): return greatest(x.abs())  # in one pass with the rest
     low, high = torch.aminmax(x)
     return torch.maximum(high, -low)
 
-# %% ../nbs/02_sites.ipynb #63fdf84c
-def average(x): return x.mean(-1).mean()
+# %% ../nbs/02_sites.ipynb #07d22472
+def calm(x, square):
+    "The largest magnitude as a number; None unless it is known that squares neither overflow nor vanish. `square`: of vectors."
+    if torch.compiler.is_compiling() or x.device.type != "cpu": return None
+    try: top = max(abs(v.item()) for v in torch.aminmax(x)) if square is None else square.amax().item() ** 0.5
+    except RuntimeError: return None  # under vmap it stands for many numbers
+    return top if 1e-14 < top < 1e14 else None
 
-# %% ../nbs/02_sites.ipynb #75767b41
+# %% ../nbs/02_sites.ipynb #06aac6d2
+def few(values, like): return torch.from_numpy(np.array(values, like.numpy().dtype))  # `torch.tensor` takes three times as long
+
+# %% ../nbs/02_sites.ipynb #cd83a527
 def measure(x: Tensor, vector: bool = False) -> Tensor:
     "Largest magnitude, root mean square and fraction of entries that are not finite, (3,); of norms where `x` is `vector`, (..., 3, F)."
     x = wide(x.detach())
     if x.numel() == 0: return x.new_zeros(3)
     square = squares(x, True) if vector else None
-    top = square.amax().sqrt() if vector else largest(x)
-    if calm(top):
+    if (top := calm(x, square)) is not None:
         mean_square = square.mean() if vector else torch.dot(y := x.flatten(), y) / y.numel()
-        return x.new_tensor([top.item(), mean_square.item() ** 0.5, 0.0])
-    lost = ~(squares(TINY[x.dtype] * x, vector) <= torch.finfo(x.dtype).max)  # NaN is not below anything
-    return torch.stack([root(torch.amax, x, True) if vector else top, root(average, x, vector), average(lost.to(x.dtype))])
+        return few([top, mean_square.item() ** 0.5, 0.0], x)
+    lost = ~(scaled_squares(x, vector) <= torch.finfo(x.dtype).max)  # NaN is not below anything
+    return torch.stack([largest(x, vector), root(average, x, vector), average(lost.to(x.dtype))])
 
-# %% ../nbs/02_sites.ipynb #6b1c0ba1
+# %% ../nbs/02_sites.ipynb #64fdd359
 def measure_before(
     x: Tensor,  # what reaches a stabilizer
     limit: Tensor | None,  # magnitude that it allows; None: any
@@ -69,10 +79,10 @@ def measure_before(
     "Largest magnitude and fraction of entries beyond `limit`, (2,); NaN where there is no limit."
     x = wide(x.detach())
     if x.numel() == 0: return x.new_zeros(2)
+    top = calm(x, squares(x, True) if vector else None)
+    if top is not None and (limit is None or top <= limit.item()): return few([top, torch.nan if limit is None else 0.0], x)
     top = largest(x, vector)
-    if limit is None: beyond = torch.full_like(top, torch.nan)
-    elif calm(top) and top <= limit: beyond = torch.zeros_like(top)
-    else: beyond = average(((squares(x, True).sqrt() if vector else x.abs()) > limit).to(x.dtype))
+    beyond = torch.full_like(top, torch.nan) if limit is None else average(((squares(x, True).sqrt() if vector else x.abs()) > limit).to(x.dtype))
     return torch.stack([top, beyond])
 
 # %% ../nbs/02_sites.ipynb #224f1945

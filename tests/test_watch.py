@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from torch._dynamo.utils import counters
 
@@ -147,7 +148,7 @@ def test_any_network_is_watched_as_ours_and_left_as_it_was(net, make, culprit, t
     assert summary["early_failure"]["produced_by"] == [culprit] and summary["early_failure"]["passed_on_by"]
     assert f"- Early failure: step 3, {culprit}: activation is " in report and "passed on by" in report and f"  - {culprit}: max=" in report
     stats = load_stats(tmp_path)
-    assert plot_heatmap(stats, "max").get_yticklabels() and plot_growth(stats, "rms").lines
+    assert plot_heatmap(stats, "max", Figure().gca()).get_yticklabels() and plot_growth(stats, "rms", Figure().gca()).lines
 
 
 def test_watch_picks_by_pattern_and_predicate_and_refuses_a_used_folder(tmp_path):
