@@ -73,8 +73,8 @@ if __name__ == "__main__":
     np.testing.assert_allclose(numpy_charged(first[0], first[1].T, first[2].T), charged(1).pos[0].mT.numpy(), rtol=1e-6)
     start = gravity(1, frames=1)
     pos, vel = start.pos[0, 0].T.numpy(), start.vel[0, 0].T.numpy()
-    rows = [compare("charged", lambda: charged(2000), 2000, lambda: numpy_charged(first[0], first[1].T, first[2].T)),
-            compare("gravity", lambda: gravity(2000, frames=200), 2000, lambda: numpy_gravity(pos, vel, 1990))]
+    rows = [compare("charged", lambda: charged(4000), 4000, lambda: numpy_charged(first[0], first[1].T, first[2].T)),
+            compare("gravity", lambda: gravity(4000, frames=200), 4000, lambda: numpy_gravity(pos, vel, 1990))]
     whole, wait = seconds(lambda: charged(14_000)), waits()
     for r in rows: print(f"{r['system']}: {r['per_second']:.0f} trajectories per second, {r['times_faster']:.0f} times the NumPy loop")
     print(f"14,000 charged trajectories: {whole:.0f} s; a trainer waits {wait['median_ms']:.2f} ms for a batch")

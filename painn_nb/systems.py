@@ -6,8 +6,9 @@
 __all__ = ['GRAVITY', 'CHARGED', 'Trajectories', 'integrate', 'pair_forces', 'gravity_force', 'gravity', 'charged_initial',
            'reflect', 'charged_force', 'charged', 'Energy', 'energy', 'gravity_energy', 'charged_energy']
 
-# %% ../nbs/00_systems.ipynb #9c03d8a5
+# %% ../nbs/00_systems.ipynb #0a25ce32
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,29 +47,31 @@ def integrate(
         out_pos[frame], out_vel[frame] = pos, vel - (1 - sync) * kick
     return out_pos, out_vel
 
-# %% ../nbs/00_systems.ipynb #a6ffc802
-def pair_forces(charge: Tensor, law: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """`pos -> Σ_j law(r_ij², c_i c_j) (x_j - x_i)`, pos (3, N, batch), charge (N, batch).
-
-    `law` gets the squared distances and charge products of all pairs i < j, (pairs, batch)."""
+# %% ../nbs/00_systems.ipynb #9e3fdb4b
+def pair_forces(
+    charge: Tensor,  # (N, batch)
+    coupling: float,  # positive: like charges attract
+    softening: float,  # length; not 0, so that two bodies at one place feel nothing
+) -> Callable[[Tensor], Tensor]:
+    "`Σ_j coupling c_i c_j (x_j - x_i) / (r_ij² + softening²)^{3/2}` as a function of x (3, N, batch)."
     first, second = torch.triu_indices(len(charge), len(charge), 1, device=charge.device)
-    product = charge[first] * charge[second]
+    product = coupling * (charge[first] * charge[second])
     def force(pos):
-        r = pos.index_select(1, second) - pos.index_select(1, first)
+        r = pos.index_select(1, second).sub_(pos.index_select(1, first))
         x, y, z = r.unbind(0)
-        f = r.mul_(law(x * x + y * y + z * z, product))
+        squared = (x * x).add_(y * y).add_(z * z).add_(softening**2)
+        f = r.mul_(squared.rsqrt_().pow_(3).mul_(product))
         return torch.zeros_like(pos).index_add_(1, second, f, alpha=-1).index_add_(1, first, f)
     return force
 
 # %% ../nbs/00_systems.ipynb #314bfcd4
 GRAVITY = dict(G=2.0, softening=0.2, dt=0.01, every=10)
 
-# %% ../nbs/00_systems.ipynb #0e90ba2a
+# %% ../nbs/00_systems.ipynb #10842162
 def gravity_force(mass: Tensor) -> Callable[[Tensor], Tensor]:
     "Acceleration `G Σ_j m_j r_ij / (r_ij² + softening²)^{3/2}` as a function of pos (3, N, batch); mass (N, batch)."
-    def law(r2, mm): return GRAVITY["G"] * mm * (r2 + GRAVITY["softening"] ** 2).rsqrt() ** 3
-    force = pair_forces(mass, law)
-    return lambda pos: force(pos) / mass
+    force = pair_forces(mass, GRAVITY["G"], GRAVITY["softening"])
+    return lambda pos: force(pos).div_(mass)
 
 # %% ../nbs/00_systems.ipynb #abf22feb
 def gravity(
@@ -114,17 +117,23 @@ def reflect(pos: Tensor, vel: Tensor, box: float = CHARGED["box"]) -> tuple[Tens
     vel = torch.where(pos.abs() > box, -pos.sign() * vel.abs(), vel)
     return torch.where(pos.abs() > box, 2 * box * pos.sign() - pos, pos), vel
 
-# %% ../nbs/00_systems.ipynb #45eeb47d
+# %% ../nbs/00_systems.ipynb #e30276c8
 def charged_force(charge: Tensor) -> Callable[[Tensor], Tensor]:
     "Coulomb repulsion `-Σ_j c_i c_j r_ij / r_ij³`, each component clamped to ±100, as a function of pos (3, N, batch); charge (N, batch)."
-    def law(r2, cc): return -cc / r2.clamp(min=1e-200) ** 1.5  # two at one place feel nothing
-    force = pair_forces(charge, law)
+    force = pair_forces(charge, coupling=-1, softening=1e-100)  # less than rounding
     return lambda pos: force(pos).clamp_(-CHARGED["max_force"], CHARGED["max_force"])
 
-# %% ../nbs/00_systems.ipynb #1e8c103e
-CHUNK = 2000
+# %% ../nbs/00_systems.ipynb #4bf6b23d
+CHUNK = 4000
 
-# %% ../nbs/00_systems.ipynb #ee3b3b27
+@contextmanager
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(threads)
+
+# %% ../nbs/00_systems.ipynb #de0b7d03
 def charged(
     index: int | Sequence[int],  # how many trajectories, or which
     seed: int = 43,  # the benchmark's generator seed
@@ -137,7 +146,7 @@ def charged(
     def simulate(k):
         p, v = (x[k : k + CHUNK].permute(2, 1, 0).contiguous() for x in (pos, vel))
         return integrate(p, v, charged_force(charge[k : k + CHUNK].T.contiguous()), CHARGED["dt"], CHARGED["every"], CHARGED["frames"], sync=0)
-    parts = [simulate(k) for k in tqdm(range(0, len(index), CHUNK), desc="charged", unit=f"{CHUNK} trajectories", disable=len(index) <= CHUNK)]
+    with one_thread(): parts = [simulate(k) for k in tqdm(range(0, len(index), CHUNK), desc="charged", unit=f"{CHUNK} trajectories", disable=len(index) <= CHUNK)]
     p, v = (torch.cat(x, -1).permute(3, 0, 2, 1) for x in zip(*parts))
     return Trajectories(p, v, charge, CHARGED["dt"] * CHARGED["every"])
 
