@@ -19,7 +19,7 @@ from painn_nb.sites import sites
 from painn_nb.trainer import can_compile, compile_layers, errors_of
 from painn_nb.watch import tensors, watch
 
-ROUNDS = 24
+ROUNDS = 16
 
 
 @contextmanager
