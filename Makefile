@@ -4,16 +4,28 @@ RUN ?= R2
 ARGS ?=
 GPU_PYTHON ?= $(BIN)/python
 BIN := .venv/bin
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: run test reproduce bench gpu lab notebooks readme readme-text docs chromium
+.PHONY: run quick test lint mutants reproduce bench gpu lab notebooks readme readme-text docs chromium
 
 run: .venv/.ready  ## one ablation: make run RUN=R2 ARGS="-p seed 1"
 	@out=$$(mktemp -d)/run.ipynb && $(BIN)/papermill nbs/run.ipynb $$out -p run $(RUN) $(ARGS) && \
 	$(BIN)/python -c "import nbformat, sys; print(nbformat.read(sys.argv[1], 4).cells[-1].outputs[0].text)" $$out
 
-test: .venv/.ready chromium  ## all notebooks, then tests/
+quick: lint  ## before a commit: style, types, the notebooks of the package, and the tests that are not slow
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --file_glob '[01]*.ipynb' --n_workers 2
+	$(PYTEST) -m "not slow"
+
+test: lint chromium  ## everything: style, types, all notebooks, all of tests/
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+lint: .venv/.ready  ## style and types
+	$(BIN)/ruff check --quiet
+	$(BIN)/pyrefly check --summary none
+
+mutants: .venv/.ready  ## change the code line by line and see whether a test notices: make mutants ARGS="--module data --count 5"
+	@$(BIN)/python tests/mutants.py $(ARGS)
 
 chromium:  # Debian's, for what is tested in a browser, and skipped where it is missing and cannot be installed
 	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || echo "chromium is missing: what needs a browser is skipped"

@@ -15,7 +15,10 @@ RESULTS = Path(__file__).parent / "results"
 def machine():
     info = Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
     cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.processor())
-    about = {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version()}
+    about = {
+        "cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "torch": torch.__version__, "python": platform.python_version(),
+    }
     return about | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
 
 
@@ -28,10 +31,10 @@ def fully_connected(worlds, n):
 def take_turns(variants, rounds, warmup=2, desc=""):
     "Call each variant, which returns its seconds, once per round: name -> seconds of all rounds."
     for _ in range(warmup):
-        for f in variants.values(): f()
+        for step in variants.values(): step()
     seconds = {name: [] for name in variants}
     for _ in tqdm(range(rounds), desc=desc):
-        for name, f in variants.items(): seconds[name].append(f())
+        for name, step in variants.items(): seconds[name].append(step())
     return seconds
 
 
@@ -40,7 +43,8 @@ def summarize(seconds, base):
     rows = []
     for name, values in seconds.items():
         low, middle, high = (1e3 * q for q in statistics.quantiles(values, n=4))
-        rows.append({"variant": name, "ms": middle, "quartiles": [low, high], "times_faster": statistics.median(b / v for b, v in zip(seconds[base], values))})
+        faster = statistics.median(b / v for b, v in zip(seconds[base], values))
+        rows.append({"variant": name, "ms": middle, "quartiles": [low, high], "times_faster": faster})
     return rows
 
 

@@ -1,4 +1,7 @@
-"How long one move of a slider takes: in the kernel, and from the key to the new picture in a browser. `make bench` runs this."
+"""How long one move of a slider takes: in the kernel, and from the key to the new picture in a browser.
+
+`make bench` runs this.
+"""
 
 import statistics
 import sys
@@ -7,7 +10,7 @@ import time
 from pathlib import Path
 
 from common import write
-from painn_nb.ablation import RECIPES
+from painn_nb.recipes import RECIPES
 from painn_nb.widgets import ExplosionPanel
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -42,7 +45,8 @@ def in_the_browser():
             page = open_explore(browser, url)
             fastest = page.get_by_role("slider", name="fastest particle")
             def move(act):
-                old, start = page.evaluate("document.querySelector('.jp-OutputArea img').src"), time.perf_counter()
+                old = page.evaluate("document.querySelector('.jp-OutputArea img').src")
+                start = time.perf_counter()
                 act()
                 page.wait_for_function(NEW_PICTURE, arg=old, polling=5)
                 return time.perf_counter() - start
@@ -50,7 +54,8 @@ def in_the_browser():
                 page.get_by_role("button", name=name, exact=True).click()
                 page.wait_for_timeout(2000)
                 fastest.focus()
-                rows[name] = spread([move(lambda: fastest.press(key)) for key in ("ArrowRight", "ArrowLeft") * (MOVES // 2)])
+                keys = ("ArrowRight", "ArrowLeft") * (MOVES // 2)
+                rows[name] = spread([move(lambda: fastest.press(key)) for key in keys])
     return rows
 
 
@@ -58,6 +63,7 @@ if __name__ == "__main__":
     kernel = {name: in_the_kernel(recipe) for name, recipe in RECIPES.items()}
     browser = in_the_browser() if CHROMIUM else {}
     for where, rows in (("kernel", kernel), ("browser", browser)):
-        for name, row in rows.items(): print(f"one move of a slider, {name}, {where}: {row['ms']:.0f} ms, longest {row['longest_ms']:.0f} ms")
+        for name, row in rows.items():
+            print(f"one move of a slider, {name}, {where}: {row['ms']:.0f} ms, longest {row['longest_ms']:.0f} ms")
     if not CHROMIUM: print("chromium is not installed: nothing measured in a browser")
     write("explore", moves=MOVES, kernel=kernel, browser=browser)

@@ -1,7 +1,8 @@
-"""Time and memory of a training step against the number of bodies, of layers and of channels, each size in a process of its own.
+"""Time and memory of a training step against the number of bodies, of layers and of channels.
 
-Fully connected worlds up to 500 bodies; beyond, up to 10,000 bodies in a box with on average 30 neighbours within the cutoff,
-found anew at each step. Slopes are those of a straight line through the logarithms. `make bench` runs this.
+Fully connected worlds up to 500 bodies; beyond, up to 10,000 bodies in a box with on average 30 neighbours within
+the cutoff, found anew at each step. Each size is measured in a process of its own. Slopes are those of a straight
+line through the logarithms. `make bench` runs this.
 """
 
 import json
@@ -25,19 +26,25 @@ SIZES = {
 }
 
 
+def peak_memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def measure(bodies, features, layers, neighbours=None, reuse=True):
-    "Milliseconds of a step, of these the neighbour list, and MiB that the steps added to the process; `reuse` as the trainer does, see `reuse_memory`."
+    """Milliseconds of a step, of these the neighbour list, and MiB that the steps added to the process.
+
+    `reuse`: as the trainer does, see `reuse_memory`."""
     import torch
     from painn_nb.model import PaiNN, edges_within
-    from painn_nb.trainer import reuse_memory
+    from painn_nb.process import reuse_memory
     if reuse: reuse_memory()
     torch.manual_seed(0)
     cutoff = 10.0 if neighbours is None else 2.0
     model = PaiNN(features, layers, cutoff=cutoff)
     edge = (bodies * 4 / 3 * np.pi * cutoff**3 / (neighbours or bodies)) ** (1 / 3)
-    pos, vel, charge = edge * torch.rand(bodies, 3) if neighbours else torch.randn(bodies, 3), torch.randn(bodies, 3), torch.ones(bodies)
+    pos = edge * torch.rand(bodies, 3) if neighbours else torch.randn(bodies, 3)
+    vel, charge = torch.randn(bodies, 3), torch.ones(bodies)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
-    before, seconds, finding = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, [], []
+    before, seconds, finding = peak_memory(), [], []
     for _ in range(4):
         start = time.perf_counter()
         edge_index = edges_within(pos, cutoff) if neighbours else None
@@ -47,7 +54,14 @@ def measure(bodies, features, layers, neighbours=None, reuse=True):
         loss.backward()
         optimizer.step()
         seconds.append(time.perf_counter() - start)
-    return {"ms": 1e3 * statistics.median(seconds[1:]), "neighbour_list_ms": 1e3 * statistics.median(finding[1:]), "mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+    step, finding = (1e3 * statistics.median(x[1:]) for x in (seconds, finding))
+    return {"ms": step, "neighbour_list_ms": finding, "mib": peak_memory() - before}
+
+
+def measured(**size):
+    "`measure` in a process of its own."
+    command = [sys.executable, __file__, json.dumps(BASE | size)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def slope(x, y): return np.polyfit(np.log(x), np.log(y), 1)[0]
@@ -62,13 +76,13 @@ if __name__ == "__main__":
         name = against.partition(",")[0]
         key = {"channels": "features"}.get(name, name)
         for size in sizes:
-            out = subprocess.run([sys.executable, __file__, json.dumps(BASE | size)], check=True, capture_output=True, text=True).stdout
-            rows.append({"against": against, "value": size[key], **json.loads(out)})
+            rows.append({"against": against, "value": size[key], **measured(**size)})
             if name == "bodies" and size is sizes[-1]:  # memory matters where there is much of it
-                out = subprocess.run([sys.executable, __file__, json.dumps(BASE | size | dict(reuse=False))], check=True, capture_output=True, text=True).stdout
-                rows[-1] |= {f"{unit}_without_reuse": value for unit, value in json.loads(out).items() if unit != "neighbour_list_ms"}
-        part = [r for r in rows if r["against"] == against]
-        slopes[against] = {unit: slope([r["value"] for r in part[1:]], [r[unit] for r in part[1:]]) for unit in ("ms", "mib")}
+                without = measured(**size, reuse=False)
+                rows[-1] |= {f"{unit}_without_reuse": without[unit] for unit in ("ms", "mib")}
+        part = [r for r in rows if r["against"] == against][1:]
+        values = [r["value"] for r in part]
+        slopes[against] = {unit: slope(values, [r[unit] for r in part]) for unit in ("ms", "mib")}
     for r in rows: print(f"{r['against']} {r['value']}: {r['ms']:.0f} ms, {r['mib']:.0f} MiB")
     for against, s in slopes.items(): print(f"slope against {against}: time {s['ms']:.2f}, memory {s['mib']:.2f}")
     write("scale", base=BASE, rows=rows, slopes=slopes)

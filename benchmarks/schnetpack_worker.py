@@ -1,7 +1,7 @@
-"""SchNetPack's PaiNN as a process that trains one step whenever it is told to; runs in the environment `.venv-schnetpack`.
+"""SchNetPack's PaiNN as a process that trains one step whenever it is told to.
 
-Reads its settings as one line of JSON, writes weights and outputs to the file named there, then answers each line with the
-seconds of a training step.
+It runs in the environment `.venv-schnetpack`. It reads its settings as one line of JSON and writes weights and outputs
+to the file named there. Then it answers each line with the seconds of a training step.
 """
 
 import json
@@ -12,7 +12,7 @@ import typing
 import torch
 import torch.utils.data.dataloader as dataloader
 
-dataloader.T_co = typing.TypeVar("T_co", covariant=True)  # SchNetPack 2.1.1 imports it from there; newer PyTorch has it elsewhere
+dataloader.T_co = typing.TypeVar("T_co", covariant=True)  # SchNetPack 2.1.1 looks for it there
 
 from schnetpack import properties
 from schnetpack.nn import CosineCutoff, GaussianRBF
@@ -22,7 +22,8 @@ s = json.loads(sys.stdin.readline())
 torch.set_num_threads(s["threads"])
 torch.manual_seed(0)
 dtype = getattr(torch, s["dtype"])
-model = PaiNN(n_atom_basis=s["features"], n_interactions=s["layers"], radial_basis=GaussianRBF(s["n_rbf"], s["cutoff"]), cutoff_fn=CosineCutoff(s["cutoff"])).to(dtype)
+rbf, cutoff_fn = GaussianRBF(s["n_rbf"], s["cutoff"]), CosineCutoff(s["cutoff"])
+model = PaiNN(s["features"], s["layers"], radial_basis=rbf, cutoff_fn=cutoff_fn).to(dtype)
 given = torch.load(s["inputs"])
 z, pos, (j, i) = given["z"].flatten(), given["pos"].flatten(0, 1).to(dtype), given["edge_index"]
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)

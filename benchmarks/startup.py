@@ -1,4 +1,7 @@
-"""From the command to the first training step: what is paid when. `make bench` runs this."""
+"""From the command to the first training step: what is paid when. `make bench` runs this.
+
+
+"""
 
 import json
 import os
@@ -10,7 +13,7 @@ import time
 from pathlib import Path
 
 from common import write
-from painn_nb.trainer import can_compile
+from painn_nb.process import can_compile
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,34 +27,43 @@ def seconds(*command):
 def papermill():
     "Seconds of a whole run of one step, and of that step."
     with tempfile.TemporaryDirectory() as folder:
-        whole = seconds("-m", "papermill", "nbs/run.ipynb", f"{folder}/out.ipynb", "-p", "runs_dir", folder, "-p", "epochs", "1")
+        settings = ("-p", "runs_dir", folder, "-p", "epochs", "1")
+        whole = seconds("-m", "papermill", "nbs/run.ipynb", f"{folder}/out.ipynb", *settings)
         metrics = next(Path(folder).glob("painn/*/metrics.jsonl")).read_text()
     return whole, json.loads(metrics)["seconds"]
 
 
 COMPILE = """
 import time
-from painn_nb.ablation import build_model, resolve
 from painn_nb.data import painn_nbody
-from painn_nb.trainer import compile_layers, forward_backward
-model = build_model(resolve("R2")); compile_layers(model)
+from painn_nb.process import compile_layers
+from painn_nb.recipes import build_model, resolve
+from painn_nb.trainer import forward_backward
+model = build_model(resolve("R2"))
+compile_layers(model)
 batch = next(painn_nbody(128, frames=2)).like(model)
-start = time.perf_counter(); forward_backward(model, batch); print(time.perf_counter() - start)
+start = time.perf_counter()
+forward_backward(model, batch)
+print(time.perf_counter() - start)
 """
 
 
 def compilation():
     "Seconds of the first step of a compiled R2, on a machine that has compiled nothing yet and on one that has."
     with tempfile.TemporaryDirectory() as cache:
-        def first_step(): return float(subprocess.run([sys.executable, "-c", COMPILE], check=True, capture_output=True, text=True, env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}).stdout)
+        env, command = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}, [sys.executable, "-c", COMPILE]
+        def first_step():
+            return float(subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout)
         return [first_step(), first_step()]
 
 
 if __name__ == "__main__":
-    imports = {module: statistics.median(seconds("-c", f"import {module}") for _ in range(3)) for module in ("torch", "painn_nb", "painn_nb.ablation", "painn_nb.plots")}
+    modules = ("torch", "painn_nb", "painn_nb.ablation", "painn_nb.plots")
+    imports = {module: statistics.median(seconds("-c", f"import {module}") for _ in range(3)) for module in modules}
     whole, step = papermill()
     compiling = compilation() if can_compile() else None
     for module, s in imports.items(): print(f"import {module}: {s:.1f} s")
     print(f"papermill, one step: {whole:.1f} s, of which the step {step:.1f} s")
     if compiling: print(f"first compiled step: {compiling[0]:.1f} s, {compiling[1]:.1f} s the second time")
-    write("startup", compile_seconds=compiling, import_seconds=imports, papermill_seconds=whole, first_step_seconds=step)
+    times = dict(import_seconds=imports, papermill_seconds=whole, first_step_seconds=step)
+    write("startup", compile_seconds=compiling, **times)

@@ -1,10 +1,11 @@
 """One training step (forward, backward, clipping, AdamW): this package beside SchNetPack and a scatter implementation.
 
-All variants are the same network in the paper's form with the same weights, on the same batch of fully connected worlds, with
-the same threads and dtype, and take turns. `scatter` is this package given an edge list: rows gathered by an index, sums
-scattered by one, filters for every edge, as research code has it. SchNetPack runs as a process in an environment of its own
-(`make .venv-schnetpack/.ready`) and is left out with a message where that is missing. `matrix products` is the time of the
-multiplications alone: the floor for any implementation of this network. `make bench` runs this.
+All variants are the same network in the paper's form with the same weights, on the same batch of fully connected
+worlds, with the same threads and dtype, and take turns. `scatter` is this package given an edge list: rows gathered
+by an index, sums scattered by one, filters for every edge, as research code has it. SchNetPack runs as a process in
+an environment of its own (`make .venv-schnetpack/.ready`) and is left out with a message where that is missing.
+`matrix products` is the time of the multiplications alone: the floor for any implementation of this network. `make
+bench` runs this.
 """
 
 import json
@@ -19,10 +20,14 @@ from torch.nn.functional import linear
 from common import fully_connected, summarize, take_turns, write
 from painn_nb.data import nbody_small
 from painn_nb.model import PaiNN
-from painn_nb.trainer import can_compile, compile_layers
+from painn_nb.process import can_compile, compile_layers
 
 ROUNDS, LAYERS, N_RBF, CUTOFF, N = 15, 6, 64, 10.0, 5
-SETUPS = [dict(features=128, batch=128, dtype="float32"), dict(features=64, batch=1024, dtype="float32"), dict(features=128, batch=128, dtype="float64")]
+SETUPS = [
+    dict(features=128, batch=128, dtype="float32"),
+    dict(features=64, batch=1024, dtype="float32"),
+    dict(features=128, batch=128, dtype="float64"),
+]
 PEER = Path(__file__).parents[1] / ".venv-schnetpack" / "bin" / "python"
 
 
@@ -30,7 +35,8 @@ class SchNetPack:
     "A worker process; its weights and outputs are there once it has started."
     def __init__(self, folder, batch, **settings):
         torch.save(batch, folder / "inputs.pt")
-        self.process = subprocess.Popen([PEER, "-W", "ignore", Path(__file__).parent / "schnetpack_worker.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = [PEER, "-W", "ignore", Path(__file__).parent / "schnetpack_worker.py"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.ask({"inputs": str(folder / "inputs.pt"), "outputs": str(folder / "outputs.pt"), **settings})
         self()
         saved = torch.load(folder / "outputs.pt")
@@ -43,14 +49,23 @@ class SchNetPack:
         return float(self.process.stdout.readline())
 
     def close(self):
-        self.process.stdin.close(); self.process.wait()
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def representation(model, z, pos, edge_index=None): return model.representation(z, pos, edge_index=edge_index)
+
+
+def difference(a, b):
+    "The largest one, relative to the largest entry."
+    return ((a - b).abs().max() / b.abs().max()).item()
 
 
 def training_step(model, z, pos, edge_index=None):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     def step():
         start = time.perf_counter()
-        loss = sum(x.square().mean() for x in model.representation(z, pos, edge_index))
+        loss = sum(x.square().mean() for x in representation(model, z, pos, edge_index))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -60,14 +75,22 @@ def training_step(model, z, pos, edge_index=None):
 
 
 def matrix_products(features, batch, dtype):
-    "The products of a step with each Linear layer once per node, vector component or pair: forward, and the two of the backward pass."
+    """The products of a step with each Linear layer once per node, vector component or pair.
+
+    One forward, and the two of the backward pass."""
     nodes, pairs, f = batch * N, batch * N * (N - 1) // 2, features
-    shapes = [(pairs, N_RBF, 3 * f), (nodes, f, f), (nodes, f, 3 * f), (3 * nodes, f, 2 * f), (nodes, 2 * f, f), (nodes, f, 3 * f)]
+    shapes = [  # rows, from, to
+        (pairs, N_RBF, 3 * f), (nodes, f, f), (nodes, f, 3 * f),
+        (3 * nodes, f, 2 * f), (nodes, 2 * f, f), (nodes, f, 3 * f),
+    ]
     sides = [tuple(torch.randn(s, dtype=dtype) for s in ((rows, a), (b, a), (rows, b))) for rows, a, b in shapes]
     def step():
         start = time.perf_counter()
         for _ in range(LAYERS):
-            for x, w, g in sides: linear(x, w); g @ w; g.mT @ x
+            for x, w, g in sides:
+                linear(x, w)
+                g @ w
+                g.mT @ x
         return time.perf_counter() - start
     return step
 
@@ -75,30 +98,37 @@ def matrix_products(features, batch, dtype):
 def measure(features, batch, dtype):
     z, pos = torch.ones(batch, N, dtype=torch.long), nbody_small(batch, frames=2)[0].pos
     edge_index = fully_connected(batch, N)
-    settings = dict(features=features, layers=LAYERS, n_rbf=N_RBF, cutoff=CUTOFF, dtype=dtype, threads=torch.get_num_threads())
+    settings = dict(features=features, layers=LAYERS, n_rbf=N_RBF, cutoff=CUTOFF, dtype=dtype)
     variants, models, peer = {}, {}, None
     with tempfile.TemporaryDirectory() as folder:
-        if PEER.exists(): peer = SchNetPack(Path(folder), {"z": z, "pos": pos, "edge_index": edge_index}, **settings)
-        else: print(f"SchNetPack is left out: {PEER.parent.parent.name} is missing; make .venv-schnetpack/.ready builds it.")
+        if PEER.exists():
+            inputs = {"z": z, "pos": pos, "edge_index": edge_index}
+            peer = SchNetPack(Path(folder), inputs, **settings, threads=torch.get_num_threads())
+        else: print("SchNetPack is left out: .venv-schnetpack is missing; make .venv-schnetpack/.ready builds it.")
         pos = pos.to(getattr(torch, dtype))
         for name in ("scatter", "eager", *(["compiled"] if can_compile() else [])):
             torch.manual_seed(0)
             if peer: models[name] = PaiNN.from_schnetpack(peer.weights, CUTOFF)
             else: models[name] = PaiNN(features, LAYERS, N_RBF, CUTOFF, "sum", features, (), 100).to(pos.dtype)
         if "compiled" in models: compile_layers(models["compiled"])
-        flat = (z.flatten(), pos.flatten(0, 1), edge_index)
-        variants = ({"schnetpack": peer} if peer else {}) | {name: training_step(m, *(flat if name == "scatter" else (z, pos))) for name, m in models.items()}
+        given = dict.fromkeys(models, (z, pos)) | {"scatter": (z.flatten(), pos.flatten(0, 1), edge_index)}
+        variants = {"schnetpack": peer} if peer else {}
+        variants |= {name: training_step(model, *given[name]) for name, model in models.items()}
         variants["matrix products"] = matrix_products(features, batch, pos.dtype)
 
-        outputs = {name: m.representation(*(flat if name == "scatter" else (z, pos))) for name, m in models.items()}
+        outputs = {name: representation(model, *given[name]) for name, model in models.items()}
         reference = peer.output if peer else outputs["scatter"]
-        apart = {name: max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(out, reference)) for name, out in outputs.items()}
-        rows = summarize(take_turns(variants, ROUNDS, desc=f"F={features}, {batch} worlds, {dtype}"), "schnetpack" if peer else "scatter")
+        apart = {name: max(map(difference, out, reference)) for name, out in outputs.items()}
+        seconds = take_turns(variants, ROUNDS, desc=f"F={features}, {batch} worlds, {dtype}")
+        rows = summarize(seconds, "schnetpack" if peer else "scatter")
         if peer: peer.close()
-    return [{"features": features, "batch": batch, "dtype": dtype, **row, "apart": apart.get(row["variant"])} for row in rows]
+    setup = {"features": features, "batch": batch, "dtype": dtype}
+    return [{**setup, **row, "apart": apart.get(row["variant"])} for row in rows]
 
 
 if __name__ == "__main__":
     rows = [row for setup in SETUPS for row in measure(**setup)]
-    for r in rows: print(f"F={r['features']} B={r['batch']} {r['dtype']} {r['variant']}: {r['ms']:.0f} ms, {r['times_faster']:.2f} times faster")
+    for r in rows:
+        setup = f"F={r['features']} B={r['batch']} {r['dtype']} {r['variant']}"
+        print(f"{setup}: {r['ms']:.0f} ms, {r['times_faster']:.2f} times faster")
     write("step", rounds=ROUNDS, rows=rows)

@@ -1,15 +1,14 @@
-"""The docs site: notebooks and run directories -> docs/, pages that can be read from the file system or published as they are.
+"""The docs site: notebooks and run directories -> docs/, pages for the file system or to be published as they are.
 
-nbdev turns the notebooks into pages (`proc_nbs`: hidden cells out, documentation of what is exported in); `adapt` turns these
-into what MyST-NB reads; Sphinx renders. Nothing is executed: figures and numbers are those of the committed notebooks.
+nbdev turns the notebooks into pages (`proc_nbs`: hidden cells out, documentation of what is exported in).
+`adapt` turns these into what MyST-NB reads. Sphinx renders. Nothing is executed: figures and
+numbers are those of the committed notebooks.
 `make docs` runs this; `python sphinx/build.py FOLDER` renders into another folder.
 """
 
-import ast
-import dataclasses
-import json
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from importlib.metadata import files
@@ -22,14 +21,15 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 from sphinx.cmd.build import main as sphinx_build
 
-from painn_nb.ablation import Config, project_root
+from painn_nb.recipes import HELP, Config, in_words, project_root
+from painn_nb.runs import Run, log_head
 
 ROOT = project_root()
 HOST = "https://example.org/painn_nb"  # doc_host and git_url of settings.ini, made relative below
 SECTIONS = {  # caption in the navigation -> folder and notebooks, in reading order
     "The story": ("story", ["21_reproduction", "20_law", "22_cost"]),
-    "How to": ("howto", ["explore", "11_howto", "run"]),
-    "Reference": ("reference", ["00_systems", "01_data", "02_sites", "03_stabilizer", "04_model", "05_diagnostics", "06_watch", "07_trainer", "08_ablation", "09_plots", "10_widgets"]),
+    "How to": ("howto", ["explore", "howto", "run"]),
+    "Reference": ("reference", sorted(p.stem for p in (ROOT / "nbs").glob("[01]*.ipynb"))),
     "Benchmarks": ("benchmarks", ["30_benchmarks"]),
 }
 
@@ -37,14 +37,18 @@ SECTIONS = {  # caption in the navigation -> folder and notebooks, in reading or
 def page_name(notebook): return re.sub(r"^\d+_", "", notebook)
 
 
-PAGES = {notebook: f"/{folder}/{page_name(notebook)}" for folder, notebooks in SECTIONS.values() for notebook in notebooks} | {"index": "/index"}
-SETTINGS = [f.name for f in dataclasses.fields(Config)]
+PAGES = {"index": "/index"} | {
+    notebook: f"/{folder}/{page_name(notebook)}" for folder, notebooks in SECTIONS.values() for notebook in notebooks
+}
+SETTINGS = list(HELP)
 
 
 def relink(text):
     "Links of nbdev, names of notebooks and names of settings become links between pages; code is left alone."
     by_output = {page_name(n): page for n, page in PAGES.items()}
-    def documented(m): return f"{by_output[m[1]]}.ipynb{(m[2] or '').lower().replace('.', '')}" if m[1] in by_output else m[0]
+    def documented(m):
+        anchor = (m[2] or "").lower().replace(".", "")
+        return f"{by_output[m[1]]}.ipynb{anchor}" if m[1] in by_output else m[0]
     def notebook(m): return f"[`{m[1]}`]({PAGES[m[2]]}.ipynb)" if m[2] in PAGES else m[0]
     parts = re.split(r"(```.*?```)", text, flags=re.S)
     for k in range(0, len(parts), 2):
@@ -59,16 +63,23 @@ def documentation(markdown):
     source = re.search(r"\[source\]\(([^)]*)\)", markdown)
     heading = re.search(r"^#+ .*$", markdown, flags=re.M)
     body = markdown[heading.end():].strip()
-    where = f"<a class=\"source\" href=\"../source/{m[1]}.html#L-{m[2]}\">source</a>\n\n" if source and (m := re.search(r"painn_nb/(\w+)\.py#L(\d+)", source[1])) else ""
-    return f"### {heading[0].lstrip('# ')}\n\n{where}{body}"
+    at = re.search(r"painn_nb/(\w+)\.py#L(\d+)", source[1]) if source else None
+    link = f'<a class="source" href="../source/{at[1]}.html#L-{at[2]}">source</a>\n\n' if at else ""
+    return f"### {heading[0].lstrip('# ')}\n\n{link}{body}"
+
+
+TAGS = {
+    "#| echo: false": "remove-input", "#| output: false": "remove-output",
+    "#| include: false": "remove-cell", "#| code-fold: true": "hide-input",
+}
 
 
 def flags(cell):
     "Quarto's directives of a code cell as MyST-NB's tags, and the code without them; imports are folded."
-    tags = {"#| echo: false": "remove-input", "#| output: false": "remove-output", "#| include: false": "remove-cell", "#| code-fold: true": "hide-input"}
     lines = cell.source.splitlines()
     if lines and all(line.startswith(("import ", "from ")) for line in lines): return ["hide-input"], cell.source
-    return [tags[line] for line in lines if line in tags], "\n".join(line for line in lines if not line.startswith("#|"))
+    code = "\n".join(line for line in lines if not line.startswith("#|"))
+    return [TAGS[line] for line in lines if line in TAGS], code
 
 
 def sentence(markdown):
@@ -97,7 +108,8 @@ def adapt(nb):
             continue
         code = nbformat.v4.new_code_cell(source, outputs=cell.outputs)
         for output in code.outputs:
-            if "text/markdown" in output.get("data", {}): output["data"]["text/markdown"] = relink(output["data"]["text/markdown"])
+            data = output.get("data", {})
+            if "text/markdown" in data: data["text/markdown"] = relink(data["text/markdown"])
         code.metadata = {"tags": tags, "mystnb": {"image": {"alt": sentence(said) or "figure"}}}
         if source.strip() or code.outputs: cells.append(code)
     if front:
@@ -105,28 +117,40 @@ def adapt(nb):
         head = f"# {plain('title')}" + (f"\n\n*{relink(plain('description'))}*" if plain("description") else "")
         cells.insert(0, nbformat.v4.new_markdown_cell(head))
     for k, cell in enumerate(cells): cell.id = f"c{k}"
-    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}, "language_info": {"name": "python"}})
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
 
 
 def settings_page():
-    "Every setting of a run with its default and the comment beside it in the source."
-    rows = []
-    for title, module, name in (("Remedies", "stabilizer", "Stabilizer"), ("Training", "ablation", "Config")):
-        rows.append(f"## {title}")
-        source = (ROOT / "painn_nb" / f"{module}.py").read_text()
-        node = next(n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == name)
-        for field in node.body:
-            if isinstance(field, ast.AnnAssign):
-                comment = source.splitlines()[field.lineno - 1].partition("  # ")[2]
-                rows.append(f"### {field.target.id}\n\n{comment[:1].upper()}{comment[1:]}. Default `{ast.unparse(field.value)}`; `{ast.unparse(field.annotation)}`.")
-    return "# Settings\n\nWhat a recipe or `-p` can set, by name; they stand in a run's `config.json` as well.\n\n" + "\n\n".join(rows) + "\n"
+    "Every setting of a run: what it means, what a remedy places where, and its default."
+    remedies, default = Config.declared(), Config()
+
+    def entry(name):
+        meaning, value = HELP[name], in_words(name, getattr(default, name))
+        text = f"### {name}\n\n{meaning[:1].upper()}{meaning[1:]}. Default `{value}`."
+        if name not in remedies: return text
+        places = ", ".join(f"`{place}`" for place in remedies[name].places)
+        return f"{text} A `{remedies[name].stabilizer.__name__}` at {places}."
+
+    def section(title, names): return f"## {title}\n\n" + "\n\n".join(map(entry, names)) + "\n"
+    head = "# Settings\n\nWhat a recipe or `-p` can set, by name; they stand in a run's `config.json` as well.\n"
+    rest = [name for name in HELP if name not in remedies]
+    return "\n".join([head, section("Remedies", remedies), section("Training", rest)])
+
+
+def committed_runs():
+    "The runs that git tracks, oldest first; a reader's own are no part of the site."
+    command = ["git", "ls-files", "runs/painn/*/report.md"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [(ROOT / line).parent for line in sorted(listed.splitlines())]
 
 
 def run_page(run_dir):
     "The executed notebook of a run without its form and its code."
     nb = adapt(nbformat.read(run_dir / "run.ipynb", 4))
     start = next(k for k, cell in enumerate(nb.cells) if cell.source.startswith("## What was run"))
-    nb.cells = [nbformat.v4.new_markdown_cell(f"# {run_dir.name.partition('__')[2]}\n\n`runs/painn/{run_dir.name}`", id="title"), *nb.cells[start:]]
+    title = f"# {Run(run_dir).name}\n\n`runs/painn/{run_dir.name}`"
+    nb.cells = [nbformat.v4.new_markdown_cell(title, id="title"), *nb.cells[start:]]
     for cell in nb.cells:
         if cell.cell_type == "code": cell.metadata["tags"] = ["remove-input"]
     return nb
@@ -134,39 +158,50 @@ def run_page(run_dir):
 
 def run_pages():
     "One notebook per committed run, newest last, and an overview of all."
-    pages = {path.parent.name: run_page(path.parent) for path in sorted((ROOT / "runs" / "painn").glob("*/run.ipynb"))}
-    rows = [json.loads((ROOT / "runs" / "painn" / name / "summary.json").read_text())["outcome"] for name in pages]
-    table = "\n".join(f"| [{name}]({name}.ipynb) | {outcome} |" for name, outcome in zip(pages, rows))
-    return pages, f"# The runs\n\nOne page per committed run, and the [ablation log](log.md).\n\n| run | outcome |\n|---|---|\n{table}\n"
+    found = [Run(path) for path in committed_runs()]
+    pages = {run.path.name: run_page(run.path) for run in found}
+    table = "\n".join(f"| [{run.path.name}]({run.path.name}.ipynb) | {run.outcome} |" for run in found)
+    head = "# The runs\n\nOne page per committed run, and the [run log](log.md).\n\n| run | outcome |\n|---|---|\n"
+    log = log_head() + "\n---\n".join(f"\n{run.report}" for run in found)
+    return pages, f"{head}{table}\n", log
 
 
-def toctree(caption, pages): return "```{toctree}\n:hidden:\n:caption: " + caption + "\n\n" + "\n".join(pages) + "\n```\n\n"
+def toctree(caption, pages):
+    listed = "\n".join(pages)
+    return f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{listed}\n```\n\n"
 
 
 def prepare(source):
     "Write everything that Sphinx reads into a folder."
     for name in ("conf.py", "favicon.svg"): shutil.copy(Path(__file__).parent / name, source)
-    for folder in ("story", "howto", "reference", "benchmarks", "runs", "static", "extra/source"): (source / folder).mkdir(parents=True)
+    folders = ("story", "howto", "reference", "benchmarks", "runs", "static", "extra/source")
+    for folder in folders: (source / folder).mkdir(parents=True)
     for name in ("site.css", "sort.js"): shutil.copy(Path(__file__).parent / name, source / "static")
-    shutil.copy(next(f for f in files("sphinx-mathjax-offline") if f.name == "tex-svg-full.js").locate(), source / "static")
+    mathjax = next(f for f in files("sphinx-mathjax-offline") if f.name == "tex-svg-full.js")
+    shutil.copy(mathjax.locate(), source / "static")
     (source / "extra" / ".nojekyll").touch()
     for module in (ROOT / "painn_nb").glob("[a-z]*.py"):
-        page = highlight(module.read_text(), PythonLexer(), HtmlFormatter(full=True, linenos="inline", lineanchors="L", title=f"painn_nb/{module.name}"))
+        style = HtmlFormatter(full=True, linenos="inline", lineanchors="L", title=f"painn_nb/{module.name}")
+        page = highlight(module.read_text(), PythonLexer(), style)
         (source / "extra" / "source" / f"{module.stem}.html").write_text(page)
 
     processed = proc_nbs()
-    for notebook, page in PAGES.items(): nbformat.write(adapt(nbformat.read(processed / f"{notebook}.ipynb", 4)), source / f"{page[1:]}.ipynb")
+    for notebook, page in PAGES.items():
+        nb = nbformat.read(processed / f"{notebook}.ipynb", 4)
+        nbformat.write(adapt(nb), source / f"{page[1:]}.ipynb")
     (source / "reference" / "settings.md").write_text(settings_page())
-    runs, overview = run_pages()
+    runs, overview, log = run_pages()
     for name, nb in runs.items(): nbformat.write(nb, source / "runs" / f"{name}.ipynb")
     (source / "runs" / "index.md").write_text(overview)
-    (source / "runs" / "log.md").write_text(relink((ROOT / "runs" / "ABLATION.md").read_text().rstrip("-\n") + "\n"))
+    (source / "runs" / "log.md").write_text(relink(log))
 
     home = nbformat.read(source / "index.ipynb", 4)
-    trees = {caption: [f"{folder}/{page_name(n)}" for n in notebooks] for caption, (folder, notebooks) in SECTIONS.items()}
+    trees = {caption: [PAGES[n][1:] for n in notebooks] for caption, (_, notebooks) in SECTIONS.items()}
     trees["Reference"].insert(0, "reference/settings")
     runs_tree = toctree("The runs", ["runs/index", "runs/log", *(f"runs/{name}" for name in runs)])
-    home.cells.append(nbformat.v4.new_markdown_cell("".join(toctree(c, p) + (runs_tree if c == "The story" else "") for c, p in trees.items())))
+    navigation = [toctree(caption, pages) for caption, pages in trees.items()]
+    navigation.insert(1, runs_tree)  # after the story
+    home.cells.append(nbformat.v4.new_markdown_cell("".join(navigation)))
     home.cells[-1].id = "toctree"
     nbformat.write(home, source / "index.ipynb")
 
@@ -177,7 +212,8 @@ def build(out):
         source, made = Path(folder) / "source", Path(folder) / "html"
         source.mkdir()
         prepare(source)
-        if sphinx_build(["-q", "-W", "--keep-going", "-b", "html", "-d", f"{folder}/doctrees", str(source), str(made)]): sys.exit("the site was not built, see above")
+        options = ["-q", "-W", "--keep-going", "-b", "html", "-d", f"{folder}/doctrees"]
+        if sphinx_build([*options, str(source), str(made)]): sys.exit("the site was not built, see above")
         for unwanted in (".buildinfo", "objects.inv"): (made / unwanted).unlink(missing_ok=True)
         (made / "_sources").rmdir()  # empty, and git keeps no empty folder
         shutil.rmtree(out, ignore_errors=True)

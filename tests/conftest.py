@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,13 @@ ROOT = Path(__file__).parents[1]
 TINY = dict(epochs=4, features=16, layers=2, batch_size=8)  # the same code as a full run, in a second
 
 
+def pytest_collection_modifyitems(items):
+    "What starts a whole notebook or a browser is slow; browsers take turns, on one of the workers."
+    for item in items:
+        if {"papermill", "browser"} & set(item.fixturenames): item.add_marker(pytest.mark.slow)
+        if "browser" in item.fixturenames: item.add_marker(pytest.mark.xdist_group("browser"))
+
+
 @pytest.fixture(scope="session")
 def root(): return ROOT
 
@@ -21,8 +27,8 @@ def papermill():
 
     def command(*args, **settings):
         parameters = [x for k, v in settings.items() for x in ("-p", k, str(v))]
-        return subprocess.run([sys.executable, "-m", "papermill", "nbs/run.ipynb", *args, *parameters],
-                              cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=os.environ, timeout=600)
+        return subprocess.run([sys.executable, "-m", "papermill", "nbs/run.ipynb", *args, *parameters], cwd=ROOT,
+                              capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600)
 
     return command
 

@@ -1,6 +1,5 @@
 """A run that is killed is readable, and goes on as if nothing had happened."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -9,8 +8,9 @@ import time
 import pytest
 
 from painn_nb.ablation import resume_experiment, run_experiment
-from painn_nb.diagnostics import load_metrics, load_stats
+from painn_nb.runs import Run
 
+pytestmark = pytest.mark.slow
 EPOCHS = 120  # many, so that the process is still training when it is killed
 SETTINGS = dict(epochs=EPOCHS, features=16, layers=2, batch_size=8, seed=3)
 
@@ -24,8 +24,8 @@ def wait_for_steps(runs_dir, n):
     "The run directory, once it has n epochs."
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        for run_dir in runs_dir.glob("painn/*"):
-            if len(load_metrics(run_dir)) >= n: return run_dir
+        for run in map(Run, runs_dir.glob("painn/*")):
+            if len(run.epochs) >= n: return run
         time.sleep(0.005)
     raise TimeoutError
 
@@ -34,24 +34,23 @@ def wait_for_steps(runs_dir, n):
 def test_killed_and_resumed_equals_never_killed(tmp_path, checkpoint_seconds):
     whole = run_experiment("R1", runs_dir=tmp_path / "whole", **SETTINGS)
     process = start(tmp_path / "killed", checkpoint_seconds=checkpoint_seconds)
-    run_dir = wait_for_steps(tmp_path / "killed", 5)
+    run = wait_for_steps(tmp_path / "killed", 5)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert not (run_dir / "summary.json").exists() and (run_dir / "checkpoint.pt").exists() == (checkpoint_seconds == 0)
-    assert 5 <= len(load_metrics(run_dir)) < EPOCHS and not load_stats(run_dir).empty
+    assert not run.ended and (run.path / "checkpoint.pt").exists() == (checkpoint_seconds == 0)
+    assert 5 <= len(run.metrics) < EPOCHS and not run.stats.empty
 
-    with (run_dir / "layer_stats.jsonl").open("a") as f: f.write('{"step": 119, "debug/L0.mi')  # a torn line, as a power cut leaves it
-    resume_experiment(run_dir)
-    assert (run_dir / "layer_stats.jsonl").read_text() == (whole / "layer_stats.jsonl").read_text()
-    assert load_metrics(run_dir).drop(columns="seconds").equals(load_metrics(whole).drop(columns="seconds"))
-    ended, expected = (json.loads((d / "summary.json").read_text()) for d in (run_dir, whole))
-    assert ended == expected and not (run_dir / "checkpoint.pt").exists()
+    with run.records.path.open("a") as f: f.write('{"step": 119, "debug/L0.mi')  # a torn line, as a power cut leaves it
+    resume_experiment(run)
+    assert run.records.path.read_text() == whole.records.path.read_text()
+    assert run.metrics.drop(columns="seconds").equals(whole.metrics.drop(columns="seconds"))
+    assert run.summary == whole.summary and not (run.path / "checkpoint.pt").exists()
 
 
 def test_a_run_in_training_cannot_be_resumed_twice(tmp_path):
     process = start(tmp_path, epochs=900)
     try:
-        run_dir = wait_for_steps(tmp_path, 2)
-        with pytest.raises(ValueError, match="being trained by another process"): resume_experiment(run_dir)
+        run = wait_for_steps(tmp_path, 2)
+        with pytest.raises(ValueError, match="being trained by another process"): resume_experiment(run)
     finally:
         process.kill(); process.wait()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mutants
 import nbformat
 import pytest
 
@@ -30,6 +31,14 @@ def test_cleaning_and_exporting_change_nothing(root, copy, command):
     for kind in ("nbs/*.ipynb", "painn_nb/*.py"):
         assert {p.name for p in root.glob(kind)} == {p.name for p in copy.glob(kind)}
         for path in root.glob(kind): assert path.read_bytes() == (copy / path.relative_to(root)).read_bytes(), f"{path.name}: run {command} and commit"
+
+
+def test_what_make_mutants_changes_is_the_same_in_notebook_and_package(root, tmp_path):
+    copy, modules = mutants.Copy(root, tmp_path, timeout=60), sorted(p.stem for p in root.glob("painn_nb/[!_]*.py"))
+    drawn = [mutant for seed, module in enumerate(modules) for mutant in mutants.draw(root, module, 1, seed)]
+    for m in drawn: copy.write(m.files)
+    subprocess.run([BIN / "nbdev_export"], cwd=copy.folder, check=True)
+    for m in drawn: assert all((copy.folder / name).read_text() == text for name, text in m.files.items()), m.shown
 
 
 def test_readme_is_the_index_notebook(root):

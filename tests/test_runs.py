@@ -11,9 +11,13 @@ import pytest
 import torch
 from conftest import TINY
 
-from painn_nb.ablation import RECIPES, build_model, load_config, resume_experiment, run_experiment, sweep
+from painn_nb.ablation import resume_experiment, run_experiment, sweep
 from painn_nb.data import painn_nbody
-from painn_nb.diagnostics import append_record, first_nonfinite, load_metrics, load_stats, maximum_keys, read_records, site_of, stats_table
+from painn_nb.diagnostics import first_nonfinite
+from painn_nb.readings import from_record
+from painn_nb.recipes import RECIPES, build_model, resolve
+from painn_nb.records import Records
+from painn_nb.runs import Run
 from painn_nb.sites import sites
 from painn_nb.watch import examine
 
@@ -29,10 +33,11 @@ def strict(text):
 
 def only_run(folder):
     [run_dir] = (folder / "painn").iterdir()
-    return run_dir
+    return Run(run_dir)
 
 
-def check_run_dir(run_dir, recipe):
+def check_run_dir(run, recipe):
+    run_dir = run.path
     assert {p.name for p in run_dir.iterdir()} == FILES
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d__{recipe.name}", run_dir.name)
     config = strict((run_dir / "config.json").read_text())
@@ -55,7 +60,8 @@ def check_run_dir(run_dir, recipe):
     for heading in ("- Config: ", "- Early failure: none", "- Observations:"): assert heading in report
     notebook = nbformat.read(run_dir / "run.ipynb", 4)
     outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
-    assert sum("image/png" in o.get("data", {}) for o in outputs) == (4 if recipe.settings.get("clip_mu_norm") else 3)
+    has_limits = "held" in set(run.stats.kind)
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == (4 if has_limits else 3)
     assert not [o for o in outputs if o.output_type == "error"]
 
 
@@ -77,8 +83,8 @@ def test_papermill_piped(papermill, tmp_path):
 @pytest.mark.parametrize("bad, message", [
     (dict(run="R9"), "the recipes are R0, R1, R2"),
     (dict(clip_mu=3), "did you mean clip_mu_norm"),
-    (dict(clip_mu_norm=-1), "greater than 0"),
-    (dict(epochs=0), "greater than 0"),
+    (dict(clip_mu_norm=-1), "clip_mu_norm is -1; it must be greater than 0"),
+    (dict(epochs=0), "epochs is 0; it must be greater than 0"),
     (dict(dtype="float16"), "float64"),
     (dict(device="abacus"), "this machine does not have"),
 ])
@@ -98,46 +104,44 @@ def test_an_explosion_is_a_result(papermill, tmp_path):
     settings = dict(run="R0", runs_dir=tmp_path, dtype="float32", lr_base=3e6, debug_layer_stats_every=3, seed=0) | TINY | dict(epochs=200)
     done = papermill("/dev/null", **settings)
     assert done.returncode == 0, done.stderr
-    run_dir = only_run(tmp_path)
-    assert {p.name for p in run_dir.iterdir()} == FILES
-    summary, report = strict((run_dir / "summary.json").read_text()), (run_dir / "report.md").read_text()
+    run = only_run(tmp_path)
+    assert {p.name for p in run.path.iterdir()} == FILES
+    summary, report = strict((run.path / "summary.json").read_text()), run.report
     failure = summary["early_failure"]
     assert summary["outcome"] == "exploded" and {"step", "site", "what"} <= set(failure)
     assert f"- Early failure: step {failure['step']}, {failure['site']}" in report
-    metrics, stats = load_metrics(run_dir), load_stats(run_dir)
-    assert failure["step"] % 3 and stats.step.max() == failure["step"]  # not a captured step, and yet there is a witness
-    lost = {k: float(v) for k, v in read_records(run_dir / "layer_stats.jsonl")[-1].items() if not np.isfinite(float(v))}
-    assert failure["site"] in failure["produced_by"] and failure["site"] == site_of(maximum_keys(lost)[0])
-    assert sorted(metrics.step) == list(range(failure["step"] + 1))
+    assert failure["step"] % 3 and run.stats.step.max() == failure["step"]  # not a captured step, and yet there is a witness
+    assert failure["site"] in failure["produced_by"] and failure["site"] == first_nonfinite(run.captures[-1]).site
+    assert sorted(run.metrics.step) == list(range(failure["step"] + 1))
+
+
+class Plant(torch.nn.Module):
+    def __init__(self, value): super().__init__(); self.value = value
+    def forward(self, x): return torch.full_like(x, self.value)
 
 
 def test_infinite_captures_are_told_from_nan(tmp_path):
-    "The first site that is not finite is the one at which a value was planted."
-    run_dir = run_experiment("R0", runs_dir=tmp_path, **TINY)
-    model = build_model(load_config(run_dir))
-    class Plant(torch.nn.Module):
-        def __init__(self, value): super().__init__(); self.value = value
-        def forward(self, x): return torch.full_like(x, self.value)
-
+    "The first site that is not finite is the one at which a value was planted, in memory and in the file."
+    model, records = build_model(resolve("R0", **TINY)), Records(tmp_path / "x.jsonl")
     batch = next(painn_nbody(8, frames=5))
     for value in (math.inf, math.nan):
         for name, site in sites(model).items():
             site.append(Plant(value))
-            record = examine(model, *batch[:3])
+            capture = examine(model, *batch.inputs)
             site.clear()
-            key = first_nonfinite(record)
-            assert site_of(key) == name
-            append_record(tmp_path / "x.jsonl", record)
-            back = stats_table(read_records(tmp_path / "x.jsonl")[-1:])
-            np.testing.assert_equal(back.value[list(record).index(key) - 1], value)
+            records.append(capture)
+            for seen in (capture, from_record(list(records)[-1])):
+                first = first_nonfinite(seen)
+                assert first.site == name
+                np.testing.assert_equal(first.value, value)
 
 
 def test_a_run_resumed_through_papermill_is_complete(papermill, tmp_path):
-    run_dir = run_experiment("R1", runs_dir=tmp_path, seed=5, device="cpu", **TINY)  # without a notebook
-    for name in ("summary.json", "report.md"): (run_dir / name).unlink()  # as if killed before its end
-    done = papermill("/dev/null", resume=run_dir)
+    run = run_experiment("R1", runs_dir=tmp_path, seed=5, device="cpu", **TINY)  # without a notebook
+    for name in ("summary.json", "report.md"): (run.path / name).unlink()  # as if killed before its end
+    done = papermill("/dev/null", resume=run.path)
     assert done.returncode == 0, done.stderr
-    check_run_dir(run_dir, RECIPES["R1"])
+    check_run_dir(run, RECIPES["R1"])
 
 
 def test_two_runs_at_once_share_nothing_and_both_are_in_the_log(papermill, tmp_path):
@@ -150,12 +154,13 @@ def test_two_runs_at_once_share_nothing_and_both_are_in_the_log(papermill, tmp_p
     assert log.startswith("# PaiNN Stabilization Ablation") and log.count("## Recommended Settings") == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_what_is_missing(tmp_path):
     jobs = [dict(run=run, seed=seed, **TINY) for run in ("R0", "R1") for seed in (0, 1)]
     some = sweep(jobs[:1], tmp_path)
     done = sweep(jobs, tmp_path)
     assert done[:1] == some and len(set(done)) == len(list((tmp_path / "painn").iterdir())) == 4
-    assert [(load_config(d).seed, d.name.partition("__")[2]) for d in done] == [(j["seed"], RECIPES[j["run"]].name) for j in jobs]
+    assert [(run.config.seed, run.name) for run in done] == [(j["seed"], RECIPES[j["run"]].name) for j in jobs]
 
 
 def test_captures_cost_one_transfer_and_none_when_off(tmp_path, monkeypatch):
@@ -170,8 +175,9 @@ def test_captures_cost_one_transfer_and_none_when_off(tmp_path, monkeypatch):
 
 
 def test_an_ended_run_is_left_alone(tmp_path):
-    run_dir = run_experiment("R1", runs_dir=tmp_path, **TINY)
-    before = {p.name: p.stat().st_mtime_ns for p in run_dir.iterdir()}
-    resume_experiment(run_dir)
-    assert {k: v for k, v in before.items() if k != ".run.lock"} == {p.name: p.stat().st_mtime_ns for p in run_dir.iterdir() if p.name != ".run.lock"}
+    def times(run): return {p.name: p.stat().st_mtime_ns for p in run.path.iterdir() if p.name != ".run.lock"}
+    run = run_experiment("R1", runs_dir=tmp_path, **TINY)
+    before = times(run)
+    resume_experiment(run)
+    assert times(run) == before
     with pytest.raises(ValueError, match="no run directory"): resume_experiment(tmp_path)

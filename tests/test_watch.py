@@ -1,7 +1,6 @@
 """Statistics under compilers, `vmap` and on networks that know nothing of sites; post-mortems of whole runs."""
 
 import copy
-import json
 import math
 import shutil
 import warnings
@@ -13,16 +12,17 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch._dynamo.utils import counters
 
-from painn_nb.ablation import resolve
 from painn_nb.data import painn_nbody
-from painn_nb.diagnostics import load_stats, maximum_keys, read_records, site_of
 from painn_nb.model import PaiNN
 from painn_nb.plots import plot_growth, plot_heatmap
+from painn_nb.recipes import resolve
+from painn_nb.runs import Run
 from painn_nb.sites import sites
 from painn_nb.stabilizer import stabilize
 from painn_nb.watch import examine, watch
 
-BACKENDS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler"))]
+NO_COMPILER = pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
+BACKENDS = ["aot_eager", pytest.param("inductor", marks=[NO_COMPILER, pytest.mark.slow])]
 
 
 def network(seed=0, run="R2", **size):
@@ -86,7 +86,7 @@ def test_a_compiled_step_around_the_model_is_not_silently_unread():
     assert_same(got, examine(net, x))
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_stacked_models_are_read_member_by_member(compiled):
     members = [network(seed) for seed in range(3)]
     params, buffers = torch.func.stack_module_state(members)
@@ -100,7 +100,7 @@ def test_stacked_models_are_read_member_by_member(compiled):
     for k, member in enumerate(members):
         examine(member, *inputs(30.0))
         for name, site in sites(member).items():
-            for part in ("value", "before"): torch.testing.assert_close(buffers[f"layers.{name}.{part}"][k], getattr(site, part), equal_nan=True)
+            for part in ("value", "before"): torch.testing.assert_close(buffers[f"backbone.layers.{name}.{part}"][k], getattr(site, part), equal_nan=True)
 
 
 class EGNN(nn.Module):
@@ -143,18 +143,18 @@ def test_any_network_is_watched_as_ours_and_left_as_it_was(net, make, culprit, t
     handle.remove()
     assert not list(net.buffers()) and not net._forward_pre_hooks and not any(m._forward_hooks for m in net.modules())
     assert list(net.state_dict()) == list(state)
-    summary, report = json.loads((tmp_path / "summary.json").read_text()), (tmp_path / "report.md").read_text()
-    assert summary["outcome"] == "exploded" and summary["early_failure"]["step"] == 3
-    assert summary["early_failure"]["produced_by"] == [culprit] and summary["early_failure"]["passed_on_by"]
+    run, report = Run(tmp_path), Run(tmp_path).report
+    assert run.outcome == "exploded" and run.failure["step"] == 3
+    assert run.failure["produced_by"] == [culprit] and run.failure["passed_on_by"]
     assert f"- Early failure: step 3, {culprit}: activation is " in report and "passed on by" in report and f"  - {culprit}: max=" in report
-    stats = load_stats(tmp_path)
+    stats = run.stats
     assert plot_heatmap(stats, "max", Figure().gca()).get_yticklabels() and plot_growth(stats, "rms", Figure().gca()).lines
 
 
 def test_watch_picks_by_pattern_and_predicate_and_refuses_a_used_folder(tmp_path):
     net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     for which, expected in (("linear?", {"linear1", "linear2"}), (lambda name, m: isinstance(m, nn.LayerNorm), {"norm1", "norm2"})):
-        with watch(net, which) as w: net(torch.randn(1, 2, 8)); assert {site_of(k) for k in maximum_keys(w.read(0))} == expected
+        with watch(net, which) as w: net(torch.randn(1, 2, 8)); assert {r.site for r in w.read(0).largest} == expected
     with watch(net, run_dir=tmp_path) as w: net(torch.randn(1, 2, 8)); w.capture(0)
     with pytest.raises(ValueError, match="holds captures already"):
         with watch(net, run_dir=tmp_path): pass
@@ -165,7 +165,7 @@ def test_a_watched_run_that_crashes_keeps_its_captures(tmp_path):
     with pytest.raises(KeyError), watch(net, run_dir=tmp_path) as w:
         net(torch.ones(1, 2)); w.capture(0)
         raise KeyError
-    assert len(read_records(tmp_path / "layer_stats.jsonl")) == 1 and (tmp_path / "report.md").exists()
+    assert len(Run(tmp_path).captures) == 1 and Run(tmp_path).ended and Run(tmp_path).report
     net(torch.ones(1, 2))
     assert not net._forward_hooks
 

