@@ -32,6 +32,7 @@ chromium:  # Debian's, for what is tested in a browser, and skipped where it is 
 
 reproduce: .venv/.ready  ## the runs behind the analysis pages, on all cores; goes on where it was stopped
 	$(BIN)/python -c "from painn_nb.ablation import REPRODUCTION, sweep; sweep(REPRODUCTION, 'runs/reproduction')"
+	$(BIN)/python -c "from painn_nb.runs import pack; pack('runs/reproduction')"
 
 bench: .venv/.ready chromium  ## speed beside peers, see benchmarks/; writes benchmarks/results/
 	-$(MAKE) .venv-schnetpack/.ready

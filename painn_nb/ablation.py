@@ -130,7 +130,7 @@ def sweep(
     runs_dir: str | Path,
     workers: int | None = None,  # processes; None: one per core
 ) -> list[Run]:
-    "Run all jobs, in any order, and return their runs in the order of jobs; runs that are there already are not run again."
+    "Run all jobs, those that are there already not again; returns the runs in the order of jobs."
     runs_dir = Path(runs_dir)
     known = known_runs(runs_dir)
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
@@ -147,13 +147,15 @@ ORIGINAL = ("R0", "R1", "R2")  # the recipes of the original log
 SEEDS = {45.0: 16, 20.0: 4, 30.0: 4, 40.0: 4, 50.0: 4, 60.0: 4, 80.0: 4}  # by `lr_base`
 LONG = dict(epochs=1000, dtype="float32", features=64, lr_base=0.25, debug_layer_stats_every=10)
 REPRODUCTION = [
-    *(dict(run=run, seed=seed, lr_base=base) for base, seeds in SEEDS.items() for seed in range(seeds) for run in ORIGINAL),
+    *(dict(run=run, seed=seed, lr_base=base)
+      for base, seeds in SEEDS.items() for seed in range(seeds) for run in ORIGINAL),
     *(dict(run=run, seed=seed, **LONG) for seed in range(3) for run in ORIGINAL),
+    dict(run="R2", seed=7, dtype="float32", features=64, lr_base=30.0),
 ]
 
 # %% ../nbs/16_ablation.ipynb #b1d048be
 def archive_notebook(run: Run) -> Path | None:
-    "Execute `nbs/run.ipynb` on a finished run and keep it in its directory; None where it is there or the project has no such notebook."
+    "Execute `nbs/run.ipynb` on a finished run and keep it there; None where that is done, or the project has no such."
     root, kept = project_root(), run.path / "run.ipynb"
     this_is_it = "PAINN_NB_ARCHIVE" in os.environ  # the notebook that is being kept comes by here, too
     if this_is_it or kept.exists() or not (root / "nbs" / "run.ipynb").exists(): return None

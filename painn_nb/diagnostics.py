@@ -9,7 +9,7 @@ __all__ = ['BLOWN', 'BLOWN_LOSS', 'STATS', 'HIGHLIGHTS', 'WINDOW', 'first_nonfin
 
 # %% ../nbs/09_diagnostics.ipynb #4ad01739
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ def first_nonfinite(capture: Capture) -> Reading | None:
     "The first largest value in a capture that is Inf or NaN; None where all are finite."
     return next((r for r in capture.largest if not math.isfinite(r.value)), None)
 
-# %% ../nbs/09_diagnostics.ipynb #8aa9f6e7
+# %% ../nbs/09_diagnostics.ipynb #50b86042
 BLOWN = 1e6  # in an activation
 BLOWN_LOSS = 1e3  # in the loss
 
@@ -35,7 +35,8 @@ def first_blown(
     return next((r.site for r in capture.largest if not r.value <= limit), None)
 
 # %% ../nbs/09_diagnostics.ipynb #bf701ba3
-STATS = ("scalar_msg_max", "vector_msg_norm_max", "q_abs_max", "mu_norm_max", "mu_v_norm_max", "dq_max", "dmu_scale_max", "dqmu_max")
+STATS = ("scalar_msg_max", "vector_msg_norm_max", "q_abs_max", "mu_norm_max",
+         "mu_v_norm_max", "dq_max", "dmu_scale_max", "dqmu_max")
 
 # %% ../nbs/09_diagnostics.ipynb #d565ab91
 def at_step(stats: pd.DataFrame, step: int) -> pd.DataFrame:
@@ -44,85 +45,92 @@ def at_step(stats: pd.DataFrame, step: int) -> pd.DataFrame:
 
 # %% ../nbs/09_diagnostics.ipynb #fd20654d
 def maxima(stats: pd.DataFrame) -> pd.DataFrame:
-    "The largest value of each statistic over all steps, and the first step that has it: rows of `stats`, numbered anew."
+    "The largest value of each statistic over all steps, at the first step that has it: rows of `stats`, numbered anew."
     rank = stats.value.fillna(np.inf)
-    return stats.loc[rank.groupby([stats.site, stats.stat, stats.kind], sort=False).idxmax()].reset_index(drop=True)
+    worst = rank.groupby([stats.site, stats.stat, stats.kind], sort=False).idxmax()
+    return stats.loc[worst].reset_index(drop=True)
 
-# %% ../nbs/09_diagnostics.ipynb #9fae1829
+# %% ../nbs/09_diagnostics.ipynb #872091f2
 def in_blocks(stats: pd.DataFrame) -> pd.Series:
-    "Which rows are of sites in PaiNN's blocks; a watched module has no statistic of its own name, and is none."
+    "Which rows are of sites in PaiNN's blocks; a statistic of a module has no other name than its kind."
     return stats.block.isin(["inter", "mix"]) & (stats.stat != stats.kind)
 
 def reported(stats: pd.DataFrame) -> pd.DataFrame:
     "The largest values that a report names: in PaiNN's blocks those of the original log, elsewhere all."
     return stats[(stats.kind == "max") & (stats.stat.isin(STATS) | ~in_blocks(stats))]
 
-# %% ../nbs/09_diagnostics.ipynb #92886686
+# %% ../nbs/09_diagnostics.ipynb #2edc3a9f
 def log_names(stats: pd.DataFrame) -> list[str]:
     "What the original log calls each row: `L5.mix.q_abs_max`; of a module `encoder.linear1.max`."
-    paths = [site if stat == kind else site.rpartition(".")[0] for site, stat, kind in zip(stats.site, stats.stat, stats.kind)]
-    return [f"{path}.{stat}" if path else stat for path, stat in zip(paths, stats.stat)]
+    rows = zip(stats.site, stats.stat, stats.kind)
+    paths = [site if stat == kind else site.rpartition(".")[0] for site, stat, kind in rows]
+    return [f"{path}.{stat}".lstrip(".") for path, stat in zip(paths, stats.stat)]
 
 # %% ../nbs/09_diagnostics.ipynb #7146b559
 def top_metrics(
     stats: pd.DataFrame,
     n: int = 6,  # at most so many
 ) -> pd.DataFrame:
-    "The largest of all `maxima` that a report names, NaN before any number: columns `metric`, as `debug/L5.mix.q_abs_max`, value, step."
+    "The largest `maxima` that a report names, NaN first: columns metric, as `debug/L5.mix.q_abs_max`, value, step."
     top = maxima(reported(stats)).sort_values("value", ascending=False, kind="stable", na_position="first").head(n)
-    return top.assign(metric=[f"debug/{name}" for name in log_names(top)])[["metric", "value", "step"]].reset_index(drop=True)
+    top["metric"] = [f"debug/{name}" for name in log_names(top)]
+    return top[["metric", "value", "step"]].reset_index(drop=True)
 
 # %% ../nbs/09_diagnostics.ipynb #f46525b8
-HIGHLIGHTS = ("inter.scalar_msg_max", "inter.vector_msg_norm_max", "mix.q_abs_max", "mix.mu_norm_max", "mix.dq_max", "mix.dmu_scale_max")
+HIGHLIGHTS = ("inter.scalar_msg_max", "inter.vector_msg_norm_max", "mix.q_abs_max", "mix.mu_norm_max",
+              "mix.dq_max", "mix.dmu_scale_max")
 
 # %% ../nbs/09_diagnostics.ipynb #2e24c46f
 def highlight_lines(stats: pd.DataFrame) -> list[str]:
-    "One line per layer: `L0: inter.scalar_msg_max=0.079191@20; …`, or per site or module elsewhere: `encoder.linear1: max=2.3@7`."
+    "One line per layer, `L0: mix.q_abs_max=27.184@20; …`; elsewhere per site or module, `encoder.linear1: max=2.3@7`."
     lines: dict[str, dict[str, str]] = {}
     worst = maxima(reported(stats))
-    for r, in_block in zip(worst.itertuples(), in_blocks(worst)):
-        line, name = (f"L{r.layer}", f"{r.block}.{r.stat}") if in_block else (r.site, "max")
-        lines.setdefault(line, {})[name] = f"{name}={r.value:g}@{r.step}"
-    return [f"{line}: " + "; ".join(found[name] for name in (*HIGHLIGHTS, "max") if name in found) for line, found in lines.items()]
+    for r, in_block in zip(worst.to_dict("records"), in_blocks(worst)):
+        line, name = (f"L{r['layer']}", f"{r['block']}.{r['stat']}") if in_block else (r["site"], "max")
+        lines.setdefault(line, {})[name] = f"{name}={r['value']:g}@{r['step']}"
+    shown = {line: [found[name] for name in (*HIGHLIGHTS, "max") if name in found] for line, found in lines.items()}
+    return [f"{line}: {'; '.join(entries)}" for line, entries in shown.items()]
 
-# %% ../nbs/09_diagnostics.ipynb #22ee9c24
+# %% ../nbs/09_diagnostics.ipynb #14a1815b
 def worst_q(stats: pd.DataFrame) -> int | None:
     "The step with the largest finite `q`; None where there is none."
-    q = stats.value[(stats.stat == "q_abs_max") & np.isfinite(stats.value)]
-    return None if q.empty else int(stats.step[q.idxmax()])
+    q = stats[(stats.stat == "q_abs_max") & np.isfinite(stats.value)]
+    return None if q.empty else int(q.step[q.value.idxmax()])
 
 # %% ../nbs/09_diagnostics.ipynb #d8c942ca
 def growth_note(stats: pd.DataFrame) -> str:
     "How `q` grows across layers at its worst finite capture."
     if (step := worst_q(stats)) is None: return "No capture has a finite `q`."
-    q = stats[(stats.step == step) & (stats.stat == "q_abs_max") & np.isfinite(stats.value)].sort_values("layer")
-    first, last = q.iloc[0], q.iloc[-1]
-    with np.errstate(divide="ignore"): decades = np.log10(last.value) - np.log10(first.value)
-    return (f"Largest finite |q| at step {step}: {first.value:g} after L{first.layer}, {last.value:g} after L{last.layer} "
-            f"({decades:+.1f} decades).")
+    at_worst = stats[(stats.step == step) & (stats.stat == "q_abs_max") & np.isfinite(stats.value)]
+    q = at_worst.set_index("layer").value.sort_index()
+    first, last = q.index[0], q.index[-1]
+    with np.errstate(divide="ignore"): decades = np.log10(q[last]) - np.log10(q[first])
+    growth = f"{q[first]:g} after L{first}, {q[last]:g} after L{last} ({decades:+.1f} decades)"
+    return f"Largest finite |q| at step {step}: {growth}."
 
 # %% ../nbs/09_diagnostics.ipynb #8db90c19
 def speed_note(
     stats: pd.DataFrame,
-    metrics: pd.DataFrame,  # one row per step with the columns `step` and `speed_max`
+    metrics: pd.DataFrame,  # one row per epoch with the columns step and speed_max; may be empty
 ) -> str:
     "Whether the batch with the largest finite `q` was also the one with the fastest particle."
-    step, seen = worst_q(stats), metrics[metrics.step.isin(stats.step)]
-    if step not in set(seen.step): return "The step of the largest `q` has no epoch record."
-    speed = seen.speed_max[seen.step == step].iloc[0]
-    rank = (seen.speed_max > speed).sum() + 1
-    return f"The fastest particle of that batch moves at {speed:.2f}, rank {rank} of {len(seen)} captured batches."
+    speeds = {} if metrics.empty else dict(zip(metrics.step, metrics.speed_max))
+    seen = [speeds[step] for step in stats.step.unique() if step in speeds]
+    if (step := worst_q(stats)) not in speeds: return "The step of the largest `q` has no epoch record."
+    rank = f"rank {sum(speed > speeds[step] for speed in seen) + 1} of {len(seen)} captured batches"
+    return f"The fastest particle of that batch moves at {speeds[step]:.2f}, {rank}."
 
 # %% ../nbs/09_diagnostics.ipynb #011c8f05
 def held_notes(stats: pd.DataFrame) -> list[str]:
-    "For each stabilizer with a limit: the largest fraction of entries beyond it, in how many captures, and in which blocks."
+    "For each stabilizer with a limit: the largest share of entries beyond it, in how many captures, in which blocks."
     held, notes = stats[stats.kind == "held"], []
-    split = held.site.str.rsplit(".", n=1)
-    for (name, stabilizer), t in held.groupby([split.str[-1], held.stabilizer], sort=False):
+    parts = held.site.str.rsplit(".", n=1)  # block and name
+    for (name, stabilizer), t in held.groupby([parts.str[-1], held.stabilizer], sort=False):
         over = t[t.value > 0]
-        where = ", ".join(sorted(set(split[over.index].str[0])))
-        much = f"{over.value.max():.2%} of entries at most, in {over.step.nunique()} of {t.step.nunique()} captures, in {where}"
-        notes.append(f"{stabilizer} of {name} held {much if len(over) else 'nothing'}.")
+        blocks = ", ".join(sorted(set(parts[over.index].str[0])))
+        times = f"in {over.step.nunique()} of {t.step.nunique()} captures"
+        much = f"{over.value.max():.2%} of entries at most, {times}, in {blocks}" if len(over) else "nothing"
+        notes.append(f"{stabilizer} of {name} held {much}.")
     return notes
 
 # %% ../nbs/09_diagnostics.ipynb #db4bae53
@@ -130,18 +138,19 @@ def learning_note(
     summary: dict[str, Any],  # `held_out` and `ballistic`: errors by target
 ) -> str:
     "Held-out errors against the ballistic baseline."
-    parts = [f"{k} {float(v):.3g} (ballistic {float(summary['ballistic'][k]):.3g})" for k, v in summary["held_out"].items()]
+    held_out, ballistic = summary["held_out"], summary["ballistic"]
+    parts = [f"{k} {float(held_out[k]):.3g} (ballistic {float(ballistic[k]):.3g})" for k in held_out]
     return f"Held-out MSE: {', '.join(parts)}."
 
 # %% ../nbs/09_diagnostics.ipynb #b5fdfdd5
 def failure_text(
-    failure: dict[str, Any] | None,  # `step`, `site`, `what`; of activations also `produced_by` and `passed_on_by`, lists of sites
+    failure: dict[str, Any] | None,  # step, site, what; of activations also the lists produced_by, passed_on_by
 ) -> str:
-    "One sentence on an early failure: `step 23, L5.mix.q: activation is inf; passed on by L5.mix.mu`; none, where there was none."
+    "One sentence on an early failure: `step 23, L5.mix.q: activation is inf; passed on by L5.mix.mu`; or `none`."
     if failure is None: return "none"
     text = f"step {failure['step']}, {failure['site']}: {failure['what']}"
     if others := failure.get("produced_by", [])[1:]: text += f"; also {', '.join(others)}"
-    if passed_on := failure.get("passed_on_by", []): text += f"; passed on by {', '.join(passed_on)}"
+    if passed_on := failure.get("passed_on_by"): text += f"; passed on by {', '.join(passed_on)}"
     return text
 
 # %% ../nbs/09_diagnostics.ipynb #94b4a547
@@ -150,11 +159,11 @@ WINDOW = 8  # captures that a forecast rests on
 # %% ../nbs/09_diagnostics.ipynb #50f49c89
 def forecast(
     captures: Sequence[Capture],  # the latest last
-    limit: float = np.finfo(np.float64).max,  # largest number of the dtype
+    limit: float = float(np.finfo(np.float64).max),  # largest number of the dtype
     window: int = WINDOW,  # captures to fit
     within: int = 16,  # steps to look ahead
 ) -> list[dict[str, Any]]:
-    "Sites that are heading for an overflow, the first to get there first: `site`, `step` of this forecast, step at which it is `expected`."
+    "Sites that will overflow, the first to get there first: site, step of this forecast, step at which it is expected."
     if len(captures) < window: return []
     recent = list(captures)[-window:]
     largest, now = recent[-1].largest, recent[-1].step
@@ -167,43 +176,51 @@ def forecast(
         error = np.sqrt((rest**2).sum(0) / (window - 2) / (x @ x))
         ahead = (math.log10(limit) - (y.mean(0) + slope * x[-1])) / slope
         found = (slope - 2 * error > 0) & (ahead <= within)
-    coming = [{"site": largest[k].site, "step": now, "expected": now + max(math.ceil(ahead[k]), 1)} for k in np.nonzero(found)[0]]
-    return sorted(coming, key=lambda f: f["expected"])
+    sites = [(largest[k].site, now + max(math.ceil(ahead[k]), 1)) for k in np.nonzero(found)[0]]
+    return [{"site": site, "step": now, "expected": step} for site, step in sorted(sites, key=lambda s: s[1])]
 
-# %% ../nbs/09_diagnostics.ipynb #49ce42b3
+# %% ../nbs/09_diagnostics.ipynb #b2dda510
 def forecasts(
     captures: Sequence[Capture],  # all of a run
-    limit: float = np.finfo(np.float64).max,  # largest number of the dtype
+    limit: float = float(np.finfo(np.float64).max),  # largest number of the dtype
 ) -> list[dict[str, Any]]:
     "The first `forecast` of each site over all captures of a run."
     first: dict[str, dict[str, Any]] = {}
-    for k in range(WINDOW, len(captures) + 1):
-        for f in forecast(captures[k - WINDOW : k], limit): first.setdefault(f["site"], f)
+    for end in range(WINDOW, len(captures) + 1):
+        for f in forecast(captures[end - WINDOW : end], limit): first.setdefault(f["site"], f)
     return list(first.values())
 
-# %% ../nbs/09_diagnostics.ipynb #3b3c0a96
+# %% ../nbs/09_diagnostics.ipynb #2f7dc8c0
+def nonfinite_line(stats: pd.DataFrame) -> str:
+    bad = stats[(stats.kind == "max") & ~np.isfinite(stats.value)].head(1)
+    if bad.empty: return "- No NaN/Inf detected within captured steps."
+    step, name, value = bad.step.iloc[0], log_names(bad)[0], bad.value.iloc[0]
+    return f"- NaN/Inf detected within captured steps, first at step {step}: {name}={value:g}."
+
+# %% ../nbs/09_diagnostics.ipynb #d10e2536
 def report_text(
     title: str,  # name of the run, as R0_diag
     run_dir: str,  # shown as its address
     config: dict[str, Any],  # resolved settings
     stats: pd.DataFrame,  # see `stats_table`
-    metrics: pd.DataFrame,  # a row per epoch with the columns `step` and `speed_max`; may be empty
+    metrics: pd.DataFrame,  # one row per epoch with the columns step and speed_max; may be empty
     summary: dict[str, Any],  # outcome and early_failure, and where there are any held_out, ballistic, forecasts
 ) -> str:
     "A run's section in the original log's format, preceded by its config, followed by early failure and observations."
-    lines = [f"## {title}", "", f"Run dir: `{run_dir}`", "- Config: " + "; ".join(f"{k}={v}" for k, v in config.items())]
+    settings = "; ".join(f"{name}={value}" for name, value in config.items())
+    lines = [f"## {title}", "", f"Run dir: `{run_dir}`", f"- Config: {settings}"]
     length = f"{len(metrics)} epochs" if len(metrics) else f"{stats.step.nunique()} captures"
     notes = [f"Outcome: {summary['outcome']} after {length}."]
-    if stats.empty: lines += ["- No captures (debug_layer_stats_every=0)."]
+    if stats.empty: lines.append("- No captures (debug_layer_stats_every=0).")
     else:
-        bad = stats[(stats.kind == "max") & ~np.isfinite(stats.value)][:1]
-        found = [f", first at step {step}: {name}={value:g}" for step, name, value in zip(bad.step, log_names(bad), bad.value)]
-        lines += [f"- NaN/Inf detected within captured steps{found[0]}." if found else "- No NaN/Inf detected within captured steps."]
-        lines += ["- Top metrics (max value @ step):"] + [f"  - {r.metric}: {r.value:g} @ {r.step}" for r in top_metrics(stats).itertuples()]
-        lines += ["- Per-layer highlights:"] + [f"  - {line}" for line in highlight_lines(stats)]
+        lines.append(nonfinite_line(stats))
+        lines.append("- Top metrics (max value @ step):")
+        lines += [f"  - {r['metric']}: {r['value']:g} @ {r['step']}" for r in top_metrics(stats).to_dict("records")]
+        lines += ["- Per-layer highlights:", *(f"  - {line}" for line in highlight_lines(stats))]
         if "q_abs_max" in set(stats.stat): notes += [growth_note(stats), speed_note(stats, metrics)]
         notes += held_notes(stats)
-    notes += [f"Forecast of step {f['step']}: {f['site']} overflows at step {f['expected']}." for f in summary.get("forecasts", [])]
-    if "held_out" in summary: notes += [learning_note(summary)]
+    for f in summary.get("forecasts", []):
+        notes.append(f"Forecast of step {f['step']}: {f['site']} overflows at step {f['expected']}.")
+    if "held_out" in summary: notes.append(learning_note(summary))
     lines += [f"- Early failure: {failure_text(summary['early_failure'])}", "- Observations:"]
-    return "\n".join(lines + [f"  - {note}" for note in notes]) + "\n"
+    return "\n".join([*lines, *(f"  - {note}" for note in notes)]) + "\n"

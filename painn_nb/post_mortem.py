@@ -39,7 +39,8 @@ def lost_forward(values):
     bad = [k for k, (_, x) in enumerate(values) if not x.isfinite().all()]
     if not bad: return None
     known = {}
-    for k, (_, x) in enumerate(values): known.setdefault(origin(x), k)  # an untouched site hands on the tensor of another
+    for k, (_, x) in enumerate(values):
+        known.setdefault(origin(x), k)  # an untouched site hands on the tensor of another
     def is_producer(k):
         x = values[k][1]
         return known[origin(x)] == k and not made_from(x, known) & set(bad)
@@ -61,11 +62,12 @@ def lost_backward(gradients, norm):
     if math.isfinite(norm): return None
     top = max(tops)
     where = gradients[tops.index(top)][1]
-    return {"site": "gradient norm", "what": f"norm of finite gradients is {norm}; the largest is {top:.3g}, at {where}"}
+    told = f"norm of finite gradients is {norm}; the largest is {top:.3g}, at {where}"
+    return {"site": "gradient norm", "what": told}
 
 # %% ../nbs/12_post_mortem.ipynb #43410cac
 def observed(model):
-    "The modules whose outputs are recorded: sites and the children without sites, or all modules where there is no site."
+    "The modules to record: sites and the children without sites, or all modules where there is no site."
     without = {n: m for n, m in model.named_children() if not any(isinstance(part, Site) for part in m.modules())}
     return select(model) | (without if sites(model) else {})
 
@@ -76,8 +78,8 @@ def post_mortem(
 ) -> dict[str, Any] | None:
     """Repeat a forward and a backward pass and name what was not finite first; None if all is finite.
 
-    `site`: a site, a child of the model without sites, `loss`, a parameter, or `gradient norm`; `what`; of activations also
-    `produced_by`, made from finite values, and `passed_on_by`. Weights and gradients of the model stay as they are."""
+    `site`: a site, a child of the model without sites, `loss`, a parameter, or `gradient norm`; `what`; of activations
+    also `produced_by`, made from finite values, and `passed_on_by`. Weights and gradients stay as they are."""
     values, gradients = [], []
     def note(what, name): return lambda g: gradients.append((what, name, largest(g)))
     def record(name):

@@ -55,7 +55,8 @@ class Config(Remedies):
     cutoff: Positive = setting(10.0, "distance at which interaction ends")
     lr_base: Positive = setting(45.0, "factor of the learning rate, see `learning_rate`")
     warmup: PositiveInt = setting(1000, "step of the largest learning rate")
-    checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = setting(30.0, "time between checkpoints, in seconds")
+    checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = setting(
+        30.0, "time between checkpoints, in seconds")
 
     @property
     def world(self) -> System:
@@ -72,7 +73,11 @@ class Recipe:
 
 # %% ../nbs/06_recipes.ipynb #56cb331e
 RECIPES = {
-    "R0": Recipe("R0_diag", "diagnostics only: debug stats, no clamps, only grad clip", dict(debug_layer_stats_every=10)),
+    "R0": Recipe(
+        "R0_diag",
+        "diagnostics only: debug stats, no clamps, only grad clip",
+        dict(debug_layer_stats_every=10),
+    ),
     "R1": Recipe(
         "R1_resid0_5",
         "residual damping: residual scales 0.5 (interaction + mixing)",
@@ -91,12 +96,13 @@ RECIPES = {
 
 # %% ../nbs/06_recipes.ipynb #05b0281e
 HELP = {  # by setting
-    f.name: f.metadata["remedy"].help if "remedy" in f.metadata else f.metadata["help"] for f in dataclasses.fields(Config)
+    f.name: f.metadata["remedy"].help if "remedy" in f.metadata else f.metadata["help"]
+    for f in dataclasses.fields(Config)
 }
 
 # %% ../nbs/06_recipes.ipynb #5d4e1804
 def project_root() -> Path:
-    "The folder that holds `nbs/run.ipynb`: the current one, one above it, or the package's; the current one where none does."
+    "The folder that holds `nbs/run.ipynb`: the current one, one above it, or the package's; else the current one."
     here = Path.cwd()
     candidates = [here, *here.parents, Path(__file__).parents[1]] if "__file__" in globals() else [here, *here.parents]
     return next((p for p in candidates if (p / "nbs" / "run.ipynb").exists()), here)
@@ -109,7 +115,8 @@ def read_recipe(path: str | Path) -> Recipe:
     except FileNotFoundError: raise ValueError(f"run is {str(path)!r}, and there is no such file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise ValueError(f"{path} is no TOML file: {e}.") from e
     if missing := {"base", "purpose"} - told.keys():
-        raise ValueError(f"{path} has no {' and no '.join(sorted(missing))}; a recipe is a base, a purpose and what differs.")
+        lack = " and no ".join(sorted(missing))
+        raise ValueError(f"{path} has no {lack}; a recipe is a base, a purpose and what differs.")
     base, purpose = find_recipe(told.pop("base")), told.pop("purpose")
     try: Config(**told)
     except ValueError as e: raise ValueError(f"{path}: {e}") from None
@@ -124,7 +131,8 @@ def find_recipe(
     if str(run).endswith(".toml"): return read_recipe(run)
     own = {path.stem: path for path in sorted((project_root() / "recipes").glob("*.toml"))}
     if run in own: return read_recipe(own[run])
-    raise ValueError(f"run is {run!r}; the recipes are {', '.join([*RECIPES, *own])}, or give the path of a .toml file.")
+    known = ", ".join([*RECIPES, *own])
+    raise ValueError(f"run is {run!r}; the recipes are {known}, or give the path of a .toml file.")
 
 # %% ../nbs/06_recipes.ipynb #3aef2943
 def all_recipes() -> dict[str, Recipe]:
@@ -154,14 +162,15 @@ def in_words(
 
 # %% ../nbs/06_recipes.ipynb #5ee6f050
 def changes(config: Config, recipe: Recipe) -> dict[str, Any]:
-    "The settings in which a configuration differs from a recipe; the device left out, which changes no result's meaning."
+    "The settings in which a configuration differs from a recipe, the device left out."
     given = dataclasses.asdict(Config(**recipe.settings))
     return {k: v for k, v in dataclasses.asdict(config).items() if k != "device" and v != given[k]}
 
 # %% ../nbs/06_recipes.ipynb #6f25b2f7
 def run_name(config: Config, recipe: Recipe) -> str:
-    "The recipe's name, then each remedy that was changed and the system: `R2_full_clip_mu_norm_off`; after two, how many more."
-    told = [f"{k}_{in_words(k, v)}" for k, v in changes(config, recipe).items() if k in Config.declared() or k == "system"]
+    "The recipe's name, then two of the remedies that were changed, or the system: `R2_full_clip_mu_norm_off`."
+    told = {k: v for k, v in changes(config, recipe).items() if k in Config.declared() or k == "system"}
+    told = [f"{k}_{in_words(k, v)}" for k, v in told.items()]
     more = [f"and_{len(told) - 2}_more"] if len(told) > 2 else []
     return "_".join([recipe.name, *told[:2], *more])
 
@@ -187,7 +196,7 @@ def resolve_device(device: str) -> torch.device:
     try: return torch.ones(1, device=device).cpu().new_empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as e:
         said = str(e).splitlines()[0]
-        raise ValueError(f"device is {device!r}, which this machine does not have ({said}); use 'auto' or 'cpu'.") from e
+        raise ValueError(f"device is {device!r}, which is not to be had here ({said}); use 'auto' or 'cpu'.") from e
 
 # %% ../nbs/06_recipes.ipynb #e0434518
 def build_model(config: Config) -> PaiNN:

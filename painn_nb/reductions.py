@@ -6,7 +6,7 @@
 __all__ = ['STATISTICS', 'Activation', 'largest', 'Statistic', 'larger', 'mean_of_both', 'rms_of_both', 'measure',
            'measure_before']
 
-# %% ../nbs/02_reductions.ipynb #e642cb75
+# %% ../nbs/02_reductions.ipynb #e172c144
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,32 +14,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# %% ../nbs/02_reductions.ipynb #aac74d1a
+# %% ../nbs/02_reductions.ipynb #3d73ee88
 def squared(x: Tensor, vector: bool) -> Tensor:
     "Squares of entries, (..., F); where `vector`, squared norms, (..., 3, F) -> (..., F)."
     if not vector: return x * x
     a, b, c = x.unbind(-2)
     return torch.addcmul(torch.addcmul(a * a, b, b), c, c)
 
-# %% ../nbs/02_reductions.ipynb #46009252
-DOWN = {torch.float64: (2.0**-600, 2.0**-500), torch.float32: (2.0**-90, 2.0**-60)}  # a factor, and a floor for products
+# %% ../nbs/02_reductions.ipynb #77aec31c
+DOWN = {  # a factor, and a floor for products
+    torch.float64: (2.0**-600, 2.0**-500),
+    torch.float32: (2.0**-90, 2.0**-60),
+}
 
 def squared_down(x: Tensor, vector: bool) -> Tensor:
     "`squared` of numbers that are scaled down and lifted to a floor, see `DOWN`."
     factor, floor = DOWN[x.dtype]
     return squared((factor * x).abs().clamp_min(floor), vector)
 
-# %% ../nbs/02_reductions.ipynb #48028048
+# %% ../nbs/02_reductions.ipynb #4f3d7b48
 def greatest(x: Tensor) -> Tensor: return x.amax(-1).amax()
 def average(x: Tensor) -> Tensor: return x.mean(-1).mean()
 
-# %% ../nbs/02_reductions.ipynb #167c1933
+# %% ../nbs/02_reductions.ipynb #b7a43b67
 def on_host(*x: Tensor) -> list[float] | None:
     "The numbers in tensors (); None under `torch.vmap`, where they stand for many."
     try: return [v.item() for v in x]
     except RuntimeError: return None
 
-# %% ../nbs/02_reductions.ipynb #40448eca
+# %% ../nbs/02_reductions.ipynb #de83a505
 class Activation:
     "An activation (..., F), or vectors (..., 3, F) read by their norms, and what its statistics share."
 
@@ -84,7 +87,7 @@ class Activation:
         plain, down = reduce(self.squares), reduce(self.squares_down)
         return torch.where(plain.isinf(), down.sqrt() / DOWN[self.x.dtype][0], plain.sqrt())
 
-# %% ../nbs/02_reductions.ipynb #cacf92b8
+# %% ../nbs/02_reductions.ipynb #b5f231eb
 def top(a: Activation) -> Tensor:
     "Largest magnitude, ()."
     if a.vector: return a.root(greatest)
@@ -92,7 +95,7 @@ def top(a: Activation) -> Tensor:
     low, high = torch.aminmax(a.x)
     return torch.maximum(high, -low)
 
-# %% ../nbs/02_reductions.ipynb #e8ef5b22
+# %% ../nbs/02_reductions.ipynb #88f9f5d3
 def largest(
     x: Tensor,  # (..., F), or (..., 3, F)
     vector: bool = False,  # whether these are vectors, read by their norms
@@ -100,15 +103,15 @@ def largest(
     "Largest magnitude of an activation, (); NaN where there is one, 0 where there is nothing."
     return top(Activation(x, vector)) if x.numel() else x.new_zeros(())
 
-# %% ../nbs/02_reductions.ipynb #25c9ffdb
+# %% ../nbs/02_reductions.ipynb #26288add
 @dataclass(frozen=True)
 class Statistic:
     "A number that activations are reduced to. `Activation` has what a `reduce` may need."
     name: str  # how keys of files end
     reduce: Callable[[Activation], Tensor | float]  # to a tensor (), or a number of Python
-    combine: Callable[[Tensor, Tensor | float, Tensor, Tensor | float], Tensor]  # (value, entries, value, entries) -> of both, all ()
+    combine: Callable[[Tensor, Tensor | float, Tensor, Tensor | float], Tensor]  # (value, entries) twice -> of both
 
-# %% ../nbs/02_reductions.ipynb #739dee27
+# %% ../nbs/02_reductions.ipynb #87e4778e
 def maximum(a: Activation) -> Tensor | float:
     return top(a) if a.moderate is None else a.moderate
 
@@ -123,7 +126,7 @@ def nonfinite(a: Activation) -> Tensor | float:
     finite = a.squares_down <= torch.finfo(a.x.dtype).max  # NaN is not below anything
     return average((~finite).to(a.x.dtype))
 
-# %% ../nbs/02_reductions.ipynb #b4afce8c
+# %% ../nbs/02_reductions.ipynb #7cd4ffd9
 def larger(a: Tensor, n: Tensor | float, b: Tensor, m: Tensor | float) -> Tensor:
     "The larger of two values; NaN where one is."
     return torch.maximum(a, b)
@@ -136,21 +139,21 @@ def rms_of_both(a: Tensor, n: Tensor | float, b: Tensor, m: Tensor | float) -> T
     "As `mean_of_both`, of roots of mean squares; no square overflows."
     return torch.hypot(a * (n / (n + m)) ** 0.5, b * (m / (n + m)) ** 0.5)
 
-# %% ../nbs/02_reductions.ipynb #bc626f80
+# %% ../nbs/02_reductions.ipynb #d4a0eef3
 STATISTICS = [
     Statistic("max", maximum, larger),
     Statistic("rms", rms, rms_of_both),
     Statistic("nonfinite", nonfinite, mean_of_both),
 ]
 
-# %% ../nbs/02_reductions.ipynb #ac3ef5e8
+# %% ../nbs/02_reductions.ipynb #993dd369
 def together(values: list[Tensor | float], like: Tensor) -> Tensor:
     "Numbers and tensors () as one tensor with the type and device of `like`."
     if not any(map(torch.is_tensor, values)):
         return torch.from_numpy(np.array(values, like.numpy().dtype))  # `torch.tensor` takes three times as long
     return torch.stack([torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in values])
 
-# %% ../nbs/02_reductions.ipynb #6e107f7f
+# %% ../nbs/02_reductions.ipynb #9e57ca90
 def measure(
     x: Tensor,  # (..., F), or (..., 3, F)
     vector: bool = False,  # whether these are vectors, read by their norms
@@ -160,7 +163,7 @@ def measure(
     a = Activation(x, vector)
     return together([s.reduce(a) for s in STATISTICS], a.x)
 
-# %% ../nbs/02_reductions.ipynb #113e9826
+# %% ../nbs/02_reductions.ipynb #7119fd18
 def measure_before(
     x: Tensor,  # what reaches a stabilizer, (..., F) or (..., 3, F)
     limit: Tensor | None,  # magnitude that it allows, (); None: any

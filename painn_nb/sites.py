@@ -35,7 +35,7 @@ class Site(nn.Sequential):
         self.register_buffer("before", self.value.new_empty(0, 2), persistent=False)
 
     def append(self, stabilizer: nn.Module) -> "Site":
-        "Add a stabilizer after those that are here; of one with a tensor `limit`, the excess is read. Returns the site."
+        "Add a stabilizer after those that are here; one with a tensor `limit` has its excess read. Returns the site."
         super().append(stabilizer)
         self.before = self.value.new_full((len(self), 2), torch.nan)
         return self
@@ -61,7 +61,7 @@ def sites(model: nn.Module) -> dict[str, Site]:
     times = Counter(site.name for site in found.values())
     return {site.name if site.name and times[site.name] == 1 else path: site for path, site in found.items()}
 
-# %% ../nbs/03_sites.ipynb #637afba6
+# %% ../nbs/03_sites.ipynb #58973104
 Part = TypeVar("Part")
 
 def by_name(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import torch
@@ -41,7 +42,7 @@ class Stabilizer(nn.Module):
 
     def extra_repr(self) -> str: return f"{self.strength.item():g}"
 
-# %% ../nbs/04_stabilizer.ipynb #7a2766cd
+# %% ../nbs/04_stabilizer.ipynb #0c1ffcc7
 class Bounded(Stabilizer):
     "Base of those whose strength is a limit on the magnitude of what leaves them."
     @property
@@ -98,10 +99,10 @@ def refuse_bool(value: object) -> object:
     if isinstance(value, bool): raise PydanticCustomError("number", "Input should be a number")
     return value
 
-# %% ../nbs/04_stabilizer.ipynb #58f14bf3
+# %% ../nbs/04_stabilizer.ipynb #ff79a032
 Positive = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, allow_inf_nan=False)]
 
-# %% ../nbs/04_stabilizer.ipynb #d81e2109
+# %% ../nbs/04_stabilizer.ipynb #e3520d97
 def sentence(
     fault: ErrorDetails,  # what pydantic found
     fields: dict[str, dataclasses.Field],  # of the class, by name
@@ -111,11 +112,13 @@ def sentence(
     name, value = str(fault["loc"][0]), fault["input"]
     if name not in fields:
         near = get_close_matches(name, fields, 1)
-        return f"{name} is no setting{f'; did you mean {near[0]}?' if near else '.'} The settings are {', '.join(fields)}."
+        guess = f"; did you mean {near[0]}?" if near else "."
+        return f"{name} is no setting{guess} The settings are {', '.join(fields)}."
     expected = fault["msg"].replace("Input should be", "it must be").split(", unable to parse")[0]
-    return f"{name} is {value!r}; {expected}{', or off' if 'remedy' in fields[name].metadata else ''}."
+    off = ", or off" if "remedy" in fields[name].metadata else ""
+    return f"{name} is {value!r}; {expected}{off}."
 
-# %% ../nbs/04_stabilizer.ipynb #58b2c9da
+# %% ../nbs/04_stabilizer.ipynb #7795ab77
 Class = TypeVar("Class", bound=type)
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -127,12 +130,13 @@ def settings(cls: Class) -> Class:
 
     def __init__(self, **values: Any) -> None:
         try: check(self, **values)
-        except ValidationError as e: raise ValueError(" ".join(sentence(fault, fields) for fault in e.errors())) from None
+        except ValidationError as e:
+            raise ValueError(" ".join(sentence(fault, fields) for fault in e.errors())) from None
 
     made.__init__ = __init__
     return made
 
-# %% ../nbs/04_stabilizer.ipynb #5a1fb829
+# %% ../nbs/04_stabilizer.ipynb #034210f2
 @dataclass(frozen=True)
 class Remedy:
     "What a setting of `Remedies` does."
@@ -141,7 +145,7 @@ class Remedy:
     off: float | None  # the value that changes nothing
     help: str  # one line
 
-# %% ../nbs/04_stabilizer.ipynb #7b27fe1c
+# %% ../nbs/04_stabilizer.ipynb #8a863471
 def remedy(
     stabilizer: Callable[[float], Stabilizer],  # a class of stabilizers: the value is the strength
     *places: str,  # "block.site", in every layer
@@ -188,19 +192,18 @@ class Remedies:
     @classmethod
     def help(cls) -> dict[str, str]:
         "A line on each setting."
-        return {name: remedy.help for name, remedy in cls.declared().items()}
+        return {name: r.help for name, r in cls.declared().items()}
 
     def active(self) -> dict[str, float]:
         "The settings that are not off, in the order in which they act."
-        values = {name: getattr(self, name) for name in self.declared()}
-        return {name: value for name, value in values.items() if value != self.declared()[name].off}
+        return {name: value for name, r in self.declared().items() if (value := getattr(self, name)) != r.off}
 
     def bounds(self) -> dict[str, float]:
         "The largest magnitude that can leave a site, by \"block.site\"; where there is no bound, the site is left out."
         most: dict[str, float] = {}
         for name, strength in self.active().items():
-            remedy = self.declared()[name]
-            for place in remedy.places: most[place] = remedy.stabilizer(strength).bound(most.get(place, math.inf))
+            r = self.declared()[name]
+            for place in r.places: most[place] = r.stabilizer(strength).bound(most.get(place, math.inf))
         return {place: bound for place, bound in most.items() if bound < math.inf}
 
 # %% ../nbs/04_stabilizer.ipynb #3bbfd6f5
@@ -213,6 +216,6 @@ def stabilize(
     "Give all layers of a model these stabilizers in place of those it has. Returns the model."
     detach(model)
     for name, strength in remedies.active().items():
-        remedy = remedies.declared()[name]
-        for place in remedy.places: attach(model, f"*.{place}", lambda: remedy.stabilizer(strength))
+        r = remedies.declared()[name]
+        for place in r.places: attach(model, f"*.{place}", partial(r.stabilizer, strength))
     return model

@@ -206,7 +206,7 @@ def charged_energy(t: Trajectories) -> Energy:
     "Energy of a `charged` simulation; not conserved where the force was clamped."
     return pair_energy(t, -1.0)
 
-# %% ../nbs/00_systems.ipynb #d5780302
+# %% ../nbs/00_systems.ipynb #6da4ffe1
 @dataclass(frozen=True)
 class System:
     "A kind of world: how it is simulated, and what its numbers mean."
@@ -227,7 +227,7 @@ class System:
         "`(pos_dt, vel_next)`, what a network predicts, of particles that feel no force and fly on; each (B, N, 3)."
         return self.frame_dt * vel, vel
 
-# %% ../nbs/00_systems.ipynb #0aaf6680
+# %% ../nbs/00_systems.ipynb #7aed5862
 def _gravity(n_traj: int, seed: int, frames: int) -> Trajectories:
     return gravity(n_traj, seed, frames=frames)
 

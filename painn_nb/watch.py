@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .diagnostics import WINDOW, first_nonfinite, forecast
 from .modules import Which, select, tensors
@@ -82,8 +82,8 @@ class Watch:
         rows = {name: [next(numbers) for _ in range(row_length())] for name in self.hooked}
         called = sorted((row for row in rows.items() if row[1][-2] > 0), key=lambda named: named[1][-1])
         if rows and not called:
-            raise RuntimeError("no watched module has run since the last reading. If the code around the model was compiled "
-                               "before `watch`, call torch.compiler.reset() inside of it, once.")
+            raise RuntimeError("no watched module has run since the last reading. If the code around the model was "
+                               "compiled before `watch`, call torch.compiler.reset() inside of it, once.")
         for name, row in called: readings += module_readings(name, iter(row))
         return Capture(step, readings)
 
@@ -112,7 +112,8 @@ class Watch:
 # %% ../nbs/13_watch.ipynb #7277bd0d
 def forget_compiled(model):
     "Drop the compiled code of a model, which knows nothing of hooks that come or go; the next call compiles anew."
-    if any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in model.modules()): torch.compiler.reset()
+    def compiled(m): return m._compiled_call_impl is not None or hasattr(m, "_orig_mod")
+    if any(map(compiled, model.modules())): torch.compiler.reset()
 
 # %% ../nbs/13_watch.ipynb #f9fed589
 def add_hooks(model, w):
@@ -148,7 +149,9 @@ def remove_hooks(model, w, handles):
 
 # %% ../nbs/13_watch.ipynb #2c0d839d
 def culprits(capture: Capture) -> dict[str, Any] | None:
-    "The early failure that a capture shows: `step`, `site`, `what`, and of watched modules `produced_by` and `passed_on_by`; None if all is finite."
+    """The early failure that a capture shows; None if all is finite.
+
+    `step`, `site`, `what`; of watched modules also `produced_by`, made from finite inputs, and `passed_on_by`."""
     if (first := first_nonfinite(capture)) is None: return None
     failure = {"step": capture.step, "site": first.site, "what": f"activation is {first.value}"}
     bad = [r.site for r in capture.largest if not math.isfinite(r.value)]
@@ -157,7 +160,8 @@ def culprits(capture: Capture) -> dict[str, Any] | None:
     def holds(name, other): return other != name and (name.endswith("()") or other.startswith(f"{name}."))
     produced = [name for name in bad if math.isfinite(into[name]) and not any(holds(name, other) for other in bad)]
     produced = produced or bad[:1]  # called again on what it had spoiled itself
-    return failure | {"site": produced[0], "produced_by": produced, "passed_on_by": [n for n in bad if n not in produced]}
+    passed_on = [name for name in bad if name not in produced]
+    return failure | {"site": produced[0], "produced_by": produced, "passed_on_by": passed_on}
 
 # %% ../nbs/13_watch.ipynb #94169bd1
 def watched_run(run_dir, model):
@@ -165,7 +169,8 @@ def watched_run(run_dir, model):
     run = Run(run_dir)
     run.path.mkdir(parents=True, exist_ok=True)
     if len(run.records): raise ValueError(f"{str(run_dir)!r} holds captures already; give a folder of its own.")
-    about = {"name": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters()), "torch": torch.__version__}
+    parameters = sum(p.numel() for p in model.parameters())
+    about = {"name": type(model).__name__, "parameters": parameters, "torch": torch.__version__}
     write_atomic(run.path / "config.json", to_json(about, indent=2) + "\n")
     return run
 

@@ -194,21 +194,22 @@ class Copy:
     def write(self, files: dict[str, str]) -> None:
         for name, text in files.items(): (self.folder / name).write_text(text)
 
-    def passes(self, *command: str | Path) -> bool:
+    def fault(self, *command: str | Path) -> str:
+        "How it ends: nothing, `fails` or `hangs`."
         process = subprocess.Popen(command, cwd=self.folder, env=self.env, start_new_session=True,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         RUNNING.add(process)
-        try: return not STOP.is_set() and process.wait(self.timeout) == 0
-        except subprocess.TimeoutExpired: return False
+        try: return "fails" if STOP.is_set() or process.wait(self.timeout) else ""
+        except subprocess.TimeoutExpired: return "hangs"
         finally: kill(process)
 
     def noticed_by(self, files: dict[str, str], notebook: str, tests: str) -> str:
-        "Which fails first, notebook or tests; empty where neither does."
+        "`notebook` or `tests`, whichever fails first, and how; empty where neither does."
         self.write(files)
         try:
-            if not self.passes(BIN / "nbdev_test", "--path", f"nbs/{notebook}", "--n_workers", "0"): return "notebook"
-            if tests and not self.passes(sys.executable, "-m", "pytest", "-qx", *shlex.split(tests)): return "tests"
-            return ""
+            if how := self.fault(BIN / "nbdev_test", "--path", f"nbs/{notebook}", "--n_workers", "0"): return f"notebook {how}"
+            how = tests and self.fault(sys.executable, "-m", "pytest", "-qx", *shlex.split(tests))
+            return f"tests {how}" if how else ""
         finally:
             self.git("checkout", "-qf", "HEAD", "--", ".")
             self.git("clean", "-fdxq")
@@ -240,7 +241,7 @@ def examine(mutants: list[Mutant], a: argparse.Namespace) -> Iterator[str]:
             notebooks = sorted({m.notebook for m in mutants})
             unchanged = pool.map(noticed_by, repeat({}), notebooks, [a.tests] + [""] * len(notebooks))
             for notebook, by in zip(notebooks, unchanged, strict=True):
-                if by: sys.exit(f"without any change {notebook if by == 'notebook' else 'pytest ' + a.tests} fails.")
+                if by: sys.exit(f"without any change: {by} ({notebook}, pytest {a.tests})")
             yield from pool.map(noticed_by, *zip(*((m.files, m.notebook, a.tests) for m in mutants), strict=True))
         except BaseException:
             STOP.set()
@@ -267,7 +268,7 @@ def main() -> None:
     for k, (m, by) in enumerate(zip(mutants, examine(mutants, a), strict=True), 1):
         print(f"{m.module} {m.line}: {m.shown} | {by or 'NOT NOTICED'}", flush=True)
         print(f"{k} of {len(mutants)}", file=sys.stderr)
-        for module in (m.module, "all"): counts[module, by] += 1
+        for module in (m.module, "all"): counts[module, by.split(" ")[0]] += 1
     print(f"\n{'module':14}{'changes':>9}{'notebook':>10}{'tests':>7}{'noticed':>9}")
     for module in [*modules, "all"]:
         notebook, tests, nothing = (counts[module, by] for by in ("notebook", "tests", ""))
