@@ -192,7 +192,7 @@ def forecasts(
 
 # %% ../nbs/09_diagnostics.ipynb #2f7dc8c0
 def nonfinite_line(stats: pd.DataFrame) -> str:
-    bad = stats[(stats.kind == "max") & ~np.isfinite(stats.value)].head(1)
+    bad = stats[(stats.kind == "max") & ~np.isfinite(stats.value)]
     if bad.empty: return "- No NaN/Inf detected within captured steps."
     step, name, value = bad.step.iloc[0], log_names(bad)[0], bad.value.iloc[0]
     return f"- NaN/Inf detected within captured steps, first at step {step}: {name}={value:g}."

@@ -128,9 +128,9 @@ def colour(k): return sns.color_palette("colorblind")[k % 10]  # it has ten
 def marker(k): return "osD^v*"[k % 6]
 
 # %% ../nbs/17_plots.ipynb #7eed22d6
-def cross_out(ax, part, k, color):
+def cross_out(ax, rows, values, k, color):
     "A cross at the top of each row that has a value which is not finite; those of the k-th line lie below the last."
-    lost = part.row[~np.isfinite(part.value)].unique()
+    lost = rows[~np.isfinite(values)].unique()
     ax.plot(lost, np.full(len(lost), 0.97 - 0.04 * k), "x", color=color, transform=ax.get_xaxis_transform())
 
 # %% ../nbs/17_plots.ipynb #16d05703
@@ -155,7 +155,7 @@ def plot_comparison(
         finite = part[np.isfinite(part.value)].groupby("row").value.agg(["max", "median"]).reindex(rows)
         ax.plot(rows, finite["max"], color=colour(k), marker=marker(k), label=name)
         ax.fill_between(rows, finite["median"], finite["max"], color=colour(k), alpha=0.15)
-        cross_out(ax, part, k, colour(k))
+        cross_out(ax, part.row, part.value, k, colour(k))
     when = "largest of all steps\n(shade: to the median)" if step is None else f"step {step}"
     ax.set(yscale="log", xlabel=row, ylabel=f"{stat}, {when}", xticks=together.row.unique())
     ax.legend()
@@ -210,7 +210,7 @@ def plot_runs(
 # %% ../nbs/17_plots.ipynb #fa4e1b9a
 def place_in_layer(part):
     "Where in its layer the site of each row is, as `Remedy.places` has it; outside of layers, the site itself."
-    return part.site.str.partition(".")[2].where(part.layer.notna(), part.site)
+    return [site.partition(".")[2] if inside else site for site, inside in zip(part.site, part.layer.notna())]
 
 # %% ../nbs/17_plots.ipynb #42b2e3dc
 PASS = {  # by place in a layer
@@ -251,7 +251,7 @@ def plot_pass(
     for k, (place, name) in enumerate(PASS.items()):
         if then is not None: ax.plot(then.index, then[place], color=colour(k), marker=marker(k), alpha=0.35, lw=1)
         ax.plot(now.index, now[place], color=colour(k), marker=marker(k), label=name, lw=2)
-        cross_out(ax, now.reset_index(names="row").rename(columns={place: "value"}), k, colour(k))
+        cross_out(ax, now.index, now[place], k, colour(k))
         if place in limits: ax.axhline(limits[place], color=colour(k), ls="--", lw=1)
     ax.axhline(BLOWN, color="0.5", ls=":", lw=1)
     ax.set(xlabel="layer", ylabel="largest value", xticks=now.index)
@@ -300,8 +300,8 @@ def plot_before_after(stats: Source) -> np.ndarray:
         ax.vlines(high.index, low, high, color="0.6", lw=4)
         ax.plot(high.index, high, "_", ms=9, color="C3", label="before")
         ax.plot(low.index, low, "o", ms=4, color="C0", label="after the site")
-        cross_out(ax, came, 0, "C3")
-        cross_out(ax, left, 1, "C0")
+        cross_out(ax, came.row, came.value, 0, "C3")
+        cross_out(ax, left.row, left.value, 1, "C0")
         ax.set(title=f"{place}\n{stabilizer}", yscale="log", xlabel=row, xticks=high.index)
     axes[0, 0].legend()
     return axes.flatten()

@@ -150,7 +150,7 @@ def meaning(site: str, suffix: str, statistics: tuple[str, ...]) -> Reading | No
     "The reading of a site that has this suffix, without its value; None where the suffix has no meaning."
     for kind, start in (("before", "before_"), ("held", "held_by_")):
         if suffix.startswith(start): return Reading(site, kind, math.nan, suffix, suffix.removeprefix(start))
-    if suffix in ("max", "abs_max", "norm_max"): return Reading(site, "max", math.nan, suffix)
+    if suffix in ("abs_max", "norm_max"): return Reading(site, "max", math.nan, suffix)
     return Reading(site, suffix, math.nan, suffix) if suffix in statistics else None
 
 # %% ../nbs/08_readings.ipynb #e28cfeaa

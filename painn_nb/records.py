@@ -9,7 +9,7 @@ __all__ = ['to_json', 'write_atomic', 'save_atomic', 'Records']
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,27 @@ from typing import Any
 import torch
 
 # %% ../nbs/07_records.ipynb #84604326
-def _finite(x):
-    if isinstance(x, Mapping): return {k: _finite(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple)): return [_finite(v) for v in x]
-    if not isinstance(x, float) or math.isfinite(x): return x
-    return "NaN" if math.isnan(x) else "Infinity" if x > 0 else "-Infinity"
+def finite(x: Any) -> Any:
+    "The same with strings in place of what is not finite."
+    if isinstance(x, float):
+        if math.isfinite(x): return x
+        return "NaN" if math.isnan(x) else "Infinity" if x > 0 else "-Infinity"
+    if isinstance(x, Mapping): return {k: finite(v) for k, v in x.items()}
+    return [finite(v) for v in x] if isinstance(x, (list, tuple)) else x
 
 # %% ../nbs/07_records.ipynb #15e98541
 def to_json(
     x: Any,  # mappings, lists, tuples, strings and numbers, one inside the other
     indent: int | None = None,  # spaces a level; None: all in one line
 ) -> str:
-    "Strict JSON; numbers that are not finite become the strings Infinity, -Infinity and NaN. Raises ValueError and TypeError on what JSON cannot hold."
-    return json.dumps(_finite(x), indent=indent, allow_nan=False)
+    """Strict JSON; numbers that are not finite become the strings Infinity, -Infinity and NaN.
+
+    Raises ValueError or TypeError on what JSON cannot hold."""
+    return json.dumps(finite(x), indent=indent, allow_nan=False)
 
 # %% ../nbs/07_records.ipynb #f31049e8
 @contextmanager
-def beside(path: Path) -> Iterator[Path]:
+def beside(path: Path) -> Generator[Path, None, None]:
     "A file of this process alone to write to; it takes the place of `path` in the end, and is gone after an error."
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -56,7 +60,7 @@ def save_atomic(
 
 # %% ../nbs/07_records.ipynb #56f54416
 class Records:
-    "The records in a .jsonl file: one JSON object a line. The file is read anew for each loop, so a file that grows may be looked at."
+    "The records in a .jsonl file, one JSON object a line. Each loop reads the file anew, as it may have grown."
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -75,7 +79,8 @@ class Records:
     def _parsed(self, line: str, number: int) -> dict[str, Any]:
         try: return json.loads(line)
         except json.JSONDecodeError as e:
-            raise ValueError(f"line {number} of {self.path} is not JSON ({e}); restore the file or remove that line.") from e
+            where = f"line {number} of {self.path}"
+            raise ValueError(f"{where} is not JSON ({e}); restore the file or remove that line.") from e
 
     def __len__(self) -> int: return sum(1 for _ in self)
 

@@ -6,7 +6,7 @@
 __all__ = ['STATISTICS', 'Activation', 'largest', 'Statistic', 'larger', 'mean_of_both', 'rms_of_both', 'measure',
            'measure_before']
 
-# %% ../nbs/02_reductions.ipynb #e172c144
+# %% ../nbs/02_reductions.ipynb #9f4debcc
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# %% ../nbs/02_reductions.ipynb #3d73ee88
+# %% ../nbs/02_reductions.ipynb #647808fb
 def squared(x: Tensor, vector: bool) -> Tensor:
     "Squares of entries, (..., F); where `vector`, squared norms, (..., 3, F) -> (..., F)."
     if not vector: return x * x
     a, b, c = x.unbind(-2)
     return torch.addcmul(torch.addcmul(a * a, b, b), c, c)
 
-# %% ../nbs/02_reductions.ipynb #77aec31c
+# %% ../nbs/02_reductions.ipynb #d9e65c53
 DOWN = {  # a factor, and a floor for products
     torch.float64: (2.0**-600, 2.0**-500),
     torch.float32: (2.0**-90, 2.0**-60),
@@ -32,17 +32,17 @@ def squared_down(x: Tensor, vector: bool) -> Tensor:
     factor, floor = DOWN[x.dtype]
     return squared((factor * x).abs().clamp_min(floor), vector)
 
-# %% ../nbs/02_reductions.ipynb #4f3d7b48
+# %% ../nbs/02_reductions.ipynb #307d2c4f
 def greatest(x: Tensor) -> Tensor: return x.amax(-1).amax()
 def average(x: Tensor) -> Tensor: return x.mean(-1).mean()
 
-# %% ../nbs/02_reductions.ipynb #b7a43b67
+# %% ../nbs/02_reductions.ipynb #f04e5606
 def on_host(*x: Tensor) -> list[float] | None:
     "The numbers in tensors (); None under `torch.vmap`, where they stand for many."
     try: return [v.item() for v in x]
     except RuntimeError: return None
 
-# %% ../nbs/02_reductions.ipynb #de83a505
+# %% ../nbs/02_reductions.ipynb #d880a7cb
 class Activation:
     "An activation (..., F), or vectors (..., 3, F) read by their norms, and what its statistics share."
 
@@ -87,7 +87,7 @@ class Activation:
         plain, down = reduce(self.squares), reduce(self.squares_down)
         return torch.where(plain.isinf(), down.sqrt() / DOWN[self.x.dtype][0], plain.sqrt())
 
-# %% ../nbs/02_reductions.ipynb #b5f231eb
+# %% ../nbs/02_reductions.ipynb #fdf2b371
 def top(a: Activation) -> Tensor:
     "Largest magnitude, ()."
     if a.vector: return a.root(greatest)
@@ -95,7 +95,7 @@ def top(a: Activation) -> Tensor:
     low, high = torch.aminmax(a.x)
     return torch.maximum(high, -low)
 
-# %% ../nbs/02_reductions.ipynb #88f9f5d3
+# %% ../nbs/02_reductions.ipynb #4d7812ad
 def largest(
     x: Tensor,  # (..., F), or (..., 3, F)
     vector: bool = False,  # whether these are vectors, read by their norms
@@ -103,7 +103,7 @@ def largest(
     "Largest magnitude of an activation, (); NaN where there is one, 0 where there is nothing."
     return top(Activation(x, vector)) if x.numel() else x.new_zeros(())
 
-# %% ../nbs/02_reductions.ipynb #26288add
+# %% ../nbs/02_reductions.ipynb #b2d9e496
 @dataclass(frozen=True)
 class Statistic:
     "A number that activations are reduced to. `Activation` has what a `reduce` may need."
@@ -111,7 +111,7 @@ class Statistic:
     reduce: Callable[[Activation], Tensor | float]  # to a tensor (), or a number of Python
     combine: Callable[[Tensor, Tensor | float, Tensor, Tensor | float], Tensor]  # (value, entries) twice -> of both
 
-# %% ../nbs/02_reductions.ipynb #87e4778e
+# %% ../nbs/02_reductions.ipynb #75530e99
 def maximum(a: Activation) -> Tensor | float:
     return top(a) if a.moderate is None else a.moderate
 
@@ -126,7 +126,7 @@ def nonfinite(a: Activation) -> Tensor | float:
     finite = a.squares_down <= torch.finfo(a.x.dtype).max  # NaN is not below anything
     return average((~finite).to(a.x.dtype))
 
-# %% ../nbs/02_reductions.ipynb #7cd4ffd9
+# %% ../nbs/02_reductions.ipynb #cba56d5b
 def larger(a: Tensor, n: Tensor | float, b: Tensor, m: Tensor | float) -> Tensor:
     "The larger of two values; NaN where one is."
     return torch.maximum(a, b)
@@ -139,21 +139,21 @@ def rms_of_both(a: Tensor, n: Tensor | float, b: Tensor, m: Tensor | float) -> T
     "As `mean_of_both`, of roots of mean squares; no square overflows."
     return torch.hypot(a * (n / (n + m)) ** 0.5, b * (m / (n + m)) ** 0.5)
 
-# %% ../nbs/02_reductions.ipynb #d4a0eef3
+# %% ../nbs/02_reductions.ipynb #52f3230c
 STATISTICS = [
     Statistic("max", maximum, larger),
     Statistic("rms", rms, rms_of_both),
     Statistic("nonfinite", nonfinite, mean_of_both),
 ]
 
-# %% ../nbs/02_reductions.ipynb #993dd369
+# %% ../nbs/02_reductions.ipynb #441e7712
 def together(values: list[Tensor | float], like: Tensor) -> Tensor:
     "Numbers and tensors () as one tensor with the type and device of `like`."
     if not any(map(torch.is_tensor, values)):
         return torch.from_numpy(np.array(values, like.numpy().dtype))  # `torch.tensor` takes three times as long
     return torch.stack([torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in values])
 
-# %% ../nbs/02_reductions.ipynb #9e57ca90
+# %% ../nbs/02_reductions.ipynb #e5b13b33
 def measure(
     x: Tensor,  # (..., F), or (..., 3, F)
     vector: bool = False,  # whether these are vectors, read by their norms
@@ -163,7 +163,7 @@ def measure(
     a = Activation(x, vector)
     return together([s.reduce(a) for s in STATISTICS], a.x)
 
-# %% ../nbs/02_reductions.ipynb #7119fd18
+# %% ../nbs/02_reductions.ipynb #47ca0077
 def measure_before(
     x: Tensor,  # what reaches a stabilizer, (..., F) or (..., 3, F)
     limit: Tensor | None,  # magnitude that it allows, (); None: any

@@ -13,6 +13,8 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -377,8 +379,8 @@ class Packed(NamedTuple):
 
     def captures(self, run_id: str) -> list[Capture]:
         "What was captured in one run, in the order of steps."
-        steps = self.stats[self.stats.run_id == run_id].groupby("step", sort=False)
-        return [Capture(int(step), map(reading_of, t.itertuples())) for step, t in steps]
+        rows = self.stats[self.stats.run_id == run_id].itertuples()
+        return [Capture(step, map(reading_of, of_step)) for step, of_step in groupby(rows, key=attrgetter("step"))]
 
 # %% ../nbs/10_runs.ipynb #117ea979
 def packed(

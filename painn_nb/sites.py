@@ -61,7 +61,7 @@ def sites(model: nn.Module) -> dict[str, Site]:
     times = Counter(site.name for site in found.values())
     return {site.name if site.name and times[site.name] == 1 else path: site for path, site in found.items()}
 
-# %% ../nbs/03_sites.ipynb #58973104
+# %% ../nbs/03_sites.ipynb #fb13d687
 Part = TypeVar("Part")
 
 def by_name(

@@ -207,9 +207,10 @@ class Copy:
         "`notebook` or `tests`, whichever fails first, and how; empty where neither does."
         self.write(files)
         try:
-            if how := self.fault(BIN / "nbdev_test", "--path", f"nbs/{notebook}", "--n_workers", "0"): return f"notebook {how}"
+            how = self.fault(BIN / "nbdev_test", "--path", f"nbs/{notebook}", "--n_workers", "0")
+            if how: return f"notebook {how}"
             how = tests and self.fault(sys.executable, "-m", "pytest", "-qx", *shlex.split(tests))
-            return f"tests {how}" if how else ""
+            return how and f"tests {how}"
         finally:
             self.git("checkout", "-qf", "HEAD", "--", ".")
             self.git("clean", "-fdxq")

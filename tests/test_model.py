@@ -88,6 +88,12 @@ def test_complete_worlds_equal_their_edge_list(remedies, seed, aggregation, n):
     assert_same(*results)
 
 
+def test_everything_is_made_on_the_device_of_the_positions():
+    "The device `meta`, where tensors have a shape and no numbers, stands for a GPU."
+    charge, pos, vel = (x.to("meta") for x in world(0)[:3])
+    assert [x.device.type for x in network(0).to("meta")(charge, pos, vel)] == ["meta", "meta"]
+
+
 def test_the_order_of_the_edges_does_not_matter():
     charge, pos, vel = flat(*world(2)[:3])
     edges = all_pairs(2, 4)

@@ -80,7 +80,7 @@ assert HELP["tanh_q_scale"] == "scaled tanh on q after mixing"
 panel = ExplosionPanel()
 panel.remedies["tanh_q_scale"].value = 1.0
 assert panel.settings["tanh_q_scale"] == 1.0 and "-p tanh_q_scale 1" in papermill_command(panel.settings)
-assert panel.record["debug/L0.mix.q_abs_max"] <= 1.0
+assert panel.capture["debug/L0.mix.q_abs_max"] <= 1.0
 """)
 
 
@@ -128,7 +128,7 @@ assert runs(tiny["runs_dir"]).system.tolist() == ["slow"]
 slow = SYSTEMS["slow"]
 world = slow.simulate(1, 0, 20)
 assert plot_energy(world, world, 5, slow, plt.figure().gca()).get_xlabel() == "time (ps)"
-assert "slow" in TrajectoryPanel().system.options
+assert "slow gravity" in TrajectoryPanel().system.options
 """)
 
 
