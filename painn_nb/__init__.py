@@ -21,7 +21,8 @@ from .systems import SYSTEMS, System
 from .watch import culprits, examine, watch
 
 _all_ = [
-    "RECIPES", "Recipe", "Config", "resolve", "run_experiment", "resume_experiment", "preflight", "sweep", "Run", "runs",
-    "watch", "examine", "culprits", "post_mortem", "PaiNN", "Site", "sites", "attach", "detach", "Remedies", "stabilize",
+    "RECIPES", "Recipe", "Config", "resolve", "run_experiment", "resume_experiment", "preflight", "sweep",
+    "Run", "runs", "watch", "examine", "culprits", "post_mortem",
+    "PaiNN", "Site", "sites", "attach", "detach", "Remedies", "stabilize",
     "SYSTEMS", "System", "Batch", "painn_nbody", "held_out", "roll_out",
 ]

@@ -68,6 +68,14 @@ def new_experiment(
     write_atomic(made.path / "config.json", to_json(about, indent=2) + "\n")
     return made
 
+# %% ../nbs/16_ablation.ipynb #9c07a2e9
+def straight_on(system, worlds):
+    "Mean errors of particles that feel no force."
+    def errors(batch):
+        pos_dt, vel_next = system.ballistic(*batch.inputs)
+        return mse(pos_dt, vel_next, batch)
+    return mean_errors([errors(batch) for batch in worlds])
+
 # %% ../nbs/16_ablation.ipynb #702a0f89
 def train(run):
     config = run.config
@@ -75,8 +83,7 @@ def train(run):
     ended = trainer_nbody(model, run, config, run.about["compiled"])
     save_atomic(run.path / "model.pt", model.state_dict())
     worlds = held_out("test", system=config.world)
-    straight_on = [mse(*config.world.ballistic(*batch.inputs), batch) for batch in worlds]
-    errors = {"held_out": evaluate(model, worlds), "ballistic": mean_errors(straight_on)}
+    errors = {"held_out": evaluate(model, worlds), "ballistic": straight_on(config.world, worlds)}
     conclude(run, ended, torch.finfo(getattr(torch, config.dtype)).max, errors)
     for name in ("checkpoint.pt", "stop"): (run.path / name).unlink(missing_ok=True)
 

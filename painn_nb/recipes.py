@@ -30,7 +30,8 @@ def setting(default, help): return dataclasses.field(default=default, metadata={
 
 # %% ../nbs/06_recipes.ipynb #8c9d4daa
 def known_system(name: str) -> str:
-    if name not in SYSTEMS: raise PydanticCustomError("system", f"Input should be one of {', '.join(SYSTEMS)}")
+    known = {"known": ", ".join(SYSTEMS)}
+    if name not in SYSTEMS: raise PydanticCustomError("system", "Input should be one of {known}", known)
     return name
 
 # %% ../nbs/06_recipes.ipynb #a2cd7979

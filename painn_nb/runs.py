@@ -9,6 +9,7 @@ __all__ = ['METRICS', 'COLUMNS', 'Run', 'runs', 'new_run', 'provenance', 'Ended'
 # %% ../nbs/10_runs.ipynb #316c4bdb
 import dataclasses
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from .diagnostics import forecasts, report_text, top_metrics
 from .model import PaiNN
 from .readings import Capture, Reading, from_record, stats_table
 from .recipes import HELP, RECIPES, Config, build_model, project_root
-from .records import Records, beside, save_atomic, to_json, write_atomic
+from .records import Records, beside, to_json, write_atomic
 
 # %% ../nbs/10_runs.ipynb #89465126
 METRICS = ["epoch", "step", "loss", "pos_dt", "vel", "grad_norm", "lr", "speed_max", "seconds"]
@@ -39,12 +40,12 @@ def config_of(about):
     return Config(**{f.name: about[f.name] for f in dataclasses.fields(Config) if f.name in about})
 
 # %% ../nbs/10_runs.ipynb #27c2492e
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class Run:
     "A run directory. A file is read when its attribute is asked for; ValueError where it is not there."
     path: Path
 
-    def __post_init__(self): object.__setattr__(self, "path", Path(self.path))
+    def __init__(self, path: str | os.PathLike[str]): object.__setattr__(self, "path", Path(path))
 
     def __fspath__(self) -> str: return str(self.path)
 
@@ -134,7 +135,7 @@ class Run:
         return model
 
 # %% ../nbs/10_runs.ipynb #82ead97d
-def row_of(run):
+def row_of(run: Run) -> dict[str, Any]:
     "A run as a row of `runs`."
     about, summary = run.about, run.summary if run.ended else {}
     failure = summary.get("early_failure") or {}
@@ -142,7 +143,8 @@ def row_of(run):
         "run_dir": run.path, **about, **dataclasses.asdict(config_of(about)),
         "outcome": run.outcome, "failed_at": failure.get("step"), "failed_site": failure.get("site"),
         "failure": failure.get("what"),
-        **{f"{of}_{target}": float(error) for of in ("held_out", "ballistic") for target, error in summary.get(of, {}).items()},
+        **{f"{of}_{target}": float(error)
+           for of in ("held_out", "ballistic") for target, error in summary.get(of, {}).items()},
     }
 
 # %% ../nbs/10_runs.ipynb #6a2d5d3a
@@ -152,7 +154,7 @@ def runs(
     """The training runs of a folder, oldest first, one row each.
 
     Columns: `run_dir`, everything in config.json, `outcome`, `failed_at`, `failed_site`, `failure`, and the errors on
-    held-out worlds as `held_out_pos_dt` and `held_out_vel`; those of particles that fly straight on as `ballistic_…`."""
+    held-out worlds as `held_out_pos_dt` and `held_out_vel`; of particles that fly straight on as `ballistic_…`."""
     return pd.DataFrame([row_of(Run(path.parent)) for path in sorted(Path(folder).glob("painn/*/config.json"))])
 
 # %% ../nbs/10_runs.ipynb #e76ac715
@@ -345,16 +347,17 @@ def flat(run):
 def stacked(tables):
     "Tables of runs, one below the other, with the name of the run before each row."
     table = pd.concat(tables, names=["run_id"]).reset_index("run_id")
-    return {name: x.to_numpy() if x.dtype == float else x for name, x in table.items()}  # pandas' own way takes NaN for missing
+    # pandas' own way takes NaN for missing
+    return {name: x.to_numpy() if x.dtype == float else x for name, x in table.items()}
 
 # %% ../nbs/10_runs.ipynb #06522336
 def pack(
     folder: str | Path,  # the one above `painn`
 ) -> None:
-    "Write runs.parquet, captures.parquet and metrics.parquet into a folder of runs. Raises ValueError where it has none."
+    "Write runs.parquet, captures.parquet and metrics.parquet into a folder of runs; ValueError where it has none."
     folder = Path(folder)
     found = [Run(path.parent) for path in sorted(folder.glob("painn/*/config.json"))]
-    if not found: raise ValueError(f"{str(folder)!r} has no runs to pack; they are expected as painn/<run>/config.json.")
+    if not found: raise ValueError(f"{str(folder)!r} has no runs to pack; expected are painn/<run>/config.json.")
     rows = [flat(run) for run in found]
     tables = {
         "runs": {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)},
@@ -388,5 +391,6 @@ def packed(
 ) -> Packed:
     "The packed runs of a folder. Raises ValueError where there are none."
     try: table, stats, metrics = (pd.read_parquet(Path(folder) / f"{name}.parquet") for name in TABLES)
-    except FileNotFoundError as e: raise ValueError(f"{str(folder)!r} holds no packed runs ({e}); make them with pack.") from None
+    except FileNotFoundError as e:
+        raise ValueError(f"{str(folder)!r} holds no packed runs ({e}); make them with pack.") from None
     return Packed(table, stats.astype({"layer": "Int64"}), metrics)

@@ -42,7 +42,7 @@ class Stabilizer(nn.Module):
 
     def extra_repr(self) -> str: return f"{self.strength.item():g}"
 
-# %% ../nbs/04_stabilizer.ipynb #693d019b
+# %% ../nbs/04_stabilizer.ipynb #5ac465aa
 class Bounded(Stabilizer):
     "Base of those whose strength is a limit on the magnitude of what leaves them."
     @property
@@ -99,10 +99,10 @@ def refuse_bool(value: object) -> object:
     if isinstance(value, bool): raise PydanticCustomError("number", "Input should be a number")
     return value
 
-# %% ../nbs/04_stabilizer.ipynb #56168d8a
+# %% ../nbs/04_stabilizer.ipynb #d97ed7ac
 Positive = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, allow_inf_nan=False)]
 
-# %% ../nbs/04_stabilizer.ipynb #2e88440d
+# %% ../nbs/04_stabilizer.ipynb #abc24913
 def sentence(
     fault: ErrorDetails,  # what pydantic found
     fields: dict[str, dataclasses.Field],  # of the class, by name
@@ -118,7 +118,7 @@ def sentence(
     off = ", or off" if "remedy" in fields[name].metadata else ""
     return f"{name} is {value!r}; {expected}{off}."
 
-# %% ../nbs/04_stabilizer.ipynb #4a421f28
+# %% ../nbs/04_stabilizer.ipynb #46b7abff
 Class = TypeVar("Class", bound=type)
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -136,7 +136,7 @@ def settings(cls: Class) -> Class:
     made.__init__ = __init__
     return made
 
-# %% ../nbs/04_stabilizer.ipynb #5c321af2
+# %% ../nbs/04_stabilizer.ipynb #8b945cb8
 @dataclass(frozen=True)
 class Remedy:
     "What a setting of `Remedies` does."
@@ -145,7 +145,7 @@ class Remedy:
     off: float | None  # the value that changes nothing
     help: str  # one line
 
-# %% ../nbs/04_stabilizer.ipynb #7bec7030
+# %% ../nbs/04_stabilizer.ipynb #1d24e6da
 def remedy(
     stabilizer: Callable[[float], Stabilizer],  # a class of stabilizers: the value is the strength
     *places: str,  # "block.site", in every layer

@@ -56,7 +56,8 @@ def restore(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer) 
 # %% ../nbs/15_trainer.ipynb #ec3b6d16
 def errors_of(model: PaiNN, batch: Batch) -> dict[str, torch.Tensor]:
     "Mean squared error of each target, 0-dimensional; the loss is their sum."
-    return mse(*model(*batch.inputs), batch)
+    pos_dt, vel_next = model(*batch.inputs)
+    return mse(pos_dt, vel_next, batch)
 
 # %% ../nbs/15_trainer.ipynb #0b47d840
 def forward_backward(model: PaiNN, batch: Batch) -> dict[str, float]:

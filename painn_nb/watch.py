@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
 from .diagnostics import WINDOW, first_nonfinite, forecast
 from .modules import Which, select, tensors
-from .post_mortem import post_mortem
+from .post_mortem import post_mortem  # noqa: F401, has always been importable from here
 from .readings import Capture, from_record, module_readings, site_readings, stats_table
 from .records import to_json, write_atomic
 from .reductions import STATISTICS, largest, measure
@@ -75,7 +74,7 @@ class Watch:
     def read(self, step: int) -> Capture:
         "What the last forward pass showed, in the order of the pass. One transfer from the device."
         buffers = [b for site in self.sites.values() for b in (site.value, site.before)]
-        buffers += [m._watched for m in self.hooked.values()]
+        buffers += [m.get_buffer("_watched") for m in self.hooked.values()]
         read = torch.cat([b.flatten() for b in buffers]).tolist()
         numbers = (float(f"{x:.9g}") for x in read)  # digits enough, and files half as long
         readings = [r for name, site in self.sites.items() for r in site_readings(name, site, numbers)]

@@ -15,7 +15,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium")
 START = 120_000  # ms, on a machine that has never started JupyterLab or torch and does other things too
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run"]
 
 
 @contextmanager
@@ -26,13 +27,18 @@ def chromium():
         browser.close()
 
 
+def tracked(*paths: str) -> list[str]:
+    "The files that git tracks below some paths."
+    done = subprocess.run(["git", "ls-files", *paths], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 def copy_project(folder: Path) -> Path:
     "What the panels read, in a place where a live run may write."
     for name in ("nbs/explore.ipynb", "nbs/run.ipynb", "runs/ABLATION.md"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    committed = subprocess.run(["git", "ls-files", "runs/painn"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    for name in committed:
+    for name in tracked("runs/painn"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
@@ -45,8 +51,10 @@ def jupyterlab(project: Path, home: Path):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     env = os.environ | {f"JUPYTER_{kind}_DIR": str(home / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
-    env |= {f"JUPYTERLAB_{kind}_DIR": str(home / kind) for kind in ("SETTINGS", "WORKSPACES")} | {"IPYTHONDIR": str(home), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0", "--IdentityProvider.token=test"]
+    env |= {f"JUPYTERLAB_{kind}_DIR": str(home / kind) for kind in ("SETTINGS", "WORKSPACES")}
+    env |= {"IPYTHONDIR": str(home), "PYTHONPATH": str(ROOT)}
+    options = ["--no-browser", "--allow-root", f"--port={port}", "--port-retries=0", "--IdentityProvider.token=test"]
+    command = [sys.executable, "-m", "jupyterlab", *options]
     server = subprocess.Popen(command, cwd=project, env=env, stdout=(home / "log").open("w"), stderr=subprocess.STDOUT)
     try:
         for _ in range(START // 200):
@@ -62,7 +70,7 @@ def jupyterlab(project: Path, home: Path):
 
 
 def run_all_cells(page: Page, url: str, notebook: str) -> None:
-    "Open a notebook and run it, once its kernel is there: before, JupyterLab calls the lack of one idle, and forgets the command."
+    "Open a notebook and run it once its kernel is there: before, JupyterLab calls the lack of one idle."
     page.goto(f"{url}/lab/tree/{notebook}?token=test&reset")
     page.locator(".jp-KernelName", has_text="Python 3").wait_for(timeout=START)
     page.locator("[data-status=idle]").first.wait_for(state="attached", timeout=START)

@@ -35,7 +35,7 @@ def panel(lab):
 
     yield find
     assert not lab.errors and not lab.locator(".jp-OutputArea [role=alert]").all_inner_texts()
-    assert not lab.locator("[data-mime-type='application/vnd.jupyter.stderr'], [data-mime-type='application/vnd.jupyter.error']").count()
+    for kind in ("stderr", "error"): assert not lab.locator(f"[data-mime-type='application/vnd.jupyter.{kind}']").count()
 
 
 def changed(picture, act):
@@ -62,7 +62,10 @@ def test_a_drag_skips_what_it_has_no_time_to_draw(panel):
     out = panel("ExplosionPanel")
     fastest = out.get_by_role("slider", name="fastest particle")
     picture = out.locator("img")
-    picture.evaluate("img => { window.drawn = 0; new MutationObserver(() => window.drawn++).observe(img, { attributeFilter: ['src'] }); }")
+    picture.evaluate("""img => {
+        window.drawn = 0;
+        new MutationObserver(() => window.drawn++).observe(img, { attributeFilter: ['src'] });
+    }""")
     for _ in range(40): fastest.press("ArrowLeft", no_wait_after=True)
     expected = ExplosionPanel()
     expected.speed.value = float(fastest.get_attribute("aria-valuetext"))
@@ -79,7 +82,8 @@ def test_a_recipe_saves_the_network_and_can_be_pasted(panel):
     changed(out.locator("img"), lambda: clip.press("End"))
     assert clip.get_attribute("aria-valuetext") == "off"
     out.get_by_role("button", name="Recipe", exact=True).click()
-    expect(out.locator("textarea")).to_have_value(re.compile(r"papermill nbs/run.ipynb .*-p run R2 .*-p clip_mu_norm None"))
+    command = re.compile(r"papermill nbs/run.ipynb .*-p run R2 .*-p clip_mu_norm off")
+    expect(out.locator("textarea")).to_have_value(command)
 
 
 def test_the_run_browser_shows_the_committed_runs(panel, project):
@@ -108,7 +112,8 @@ def test_a_live_run_leaves_the_kernel_free_and_ends_when_told(panel, project):
     out.get_by_role("button", name="Stop", exact=True).click()
     expect(out.locator("[role=status]")).to_contain_text("stopped after", timeout=SLOW)
     run_dir = max(project.glob("runs/painn/*"))
-    assert all((run_dir / name).exists() for name in ("config.json", "layer_stats.jsonl", "metrics.jsonl", "summary.json", "report.md", "model.pt"))
+    left = {path.name for path in run_dir.iterdir()}
+    assert left >= {"config.json", "layer_stats.jsonl", "metrics.jsonl", "summary.json", "report.md", "model.pt"}
 
 
 def test_the_worlds_can_be_turned_and_played(panel):

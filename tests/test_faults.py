@@ -16,7 +16,8 @@ SETTINGS = dict(epochs=EPOCHS, features=16, layers=2, batch_size=8, seed=3)
 
 
 def start(runs_dir, **settings):
-    code = f"from painn_nb.ablation import run_experiment; run_experiment('R1', runs_dir={str(runs_dir)!r}, **{SETTINGS | settings!r})"
+    told = dict(runs_dir=str(runs_dir)) | SETTINGS | settings
+    code = f"from painn_nb import run_experiment; run_experiment('R1', **{told!r})"
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
 
 

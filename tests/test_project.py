@@ -9,6 +9,7 @@ from pathlib import Path
 import mutants
 import nbformat
 import pytest
+from lab import tracked
 
 BIN = Path(sys.executable).parent
 
@@ -17,8 +18,7 @@ BIN = Path(sys.executable).parent
 def copy(root, tmp_path_factory):
     "The project's files as git has them, in a place where they may be changed."
     folder = tmp_path_factory.mktemp("copy")
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True).stdout
-    for name in listed.splitlines():
+    for name in tracked("--cached", "--others", "--exclude-standard"):
         if (root / name).exists() and not name.startswith("runs/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, folder / name)
@@ -30,7 +30,9 @@ def test_cleaning_and_exporting_change_nothing(root, copy, command):
     subprocess.run([BIN / command], cwd=copy, check=True, capture_output=True)
     for kind in ("nbs/*.ipynb", "painn_nb/*.py"):
         assert {p.name for p in root.glob(kind)} == {p.name for p in copy.glob(kind)}
-        for path in root.glob(kind): assert path.read_bytes() == (copy / path.relative_to(root)).read_bytes(), f"{path.name}: run {command} and commit"
+        for path in root.glob(kind):
+            same = path.read_bytes() == (copy / path.relative_to(root)).read_bytes()
+            assert same, f"{path.name}: run {command} and commit"
 
 
 def test_what_make_mutants_changes_is_the_same_in_notebook_and_package(root, tmp_path):
@@ -57,9 +59,9 @@ def test_panels_are_kept_as_stills(root):
     for path in root.glob("nbs/*.ipynb"):
         nb = nbformat.read(path, 4)
         assert "widgets" not in nb.metadata, path.name
-        assert not any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for c in nb.cells for o in c.get("outputs", [])), path.name
+        shown = {kind for cell in nb.cells for output in cell.get("outputs", []) for kind in output.get("data", {})}
+        assert "application/vnd.jupyter.widget-view+json" not in shown, path.name
 
 
 def test_the_committed_runs_hold_no_large_files(root):
-    tracked = subprocess.run(["git", "ls-files", "runs"], cwd=root, capture_output=True, text=True).stdout.splitlines()
-    assert all((root / name).stat().st_size < 1_000_000 for name in tracked)
+    assert all((root / name).stat().st_size < 1_000_000 for name in tracked("runs/painn"))

@@ -21,8 +21,10 @@ from painn_nb.runs import Run
 from painn_nb.sites import sites
 from painn_nb.watch import examine
 
-FILES = {"config.json", "layer_stats.jsonl", "metrics.jsonl", "summary.json", "report.md", "run.ipynb", "model.pt", ".run.lock"}
-STATS = {"inter.scalar_msg_max", "inter.vector_msg_norm_max", "mix.mu_v_norm_max", "mix.dq_max", "mix.dmu_scale_max", "mix.dqmu_max", "mix.q_abs_max", "mix.mu_norm_max"}
+FILES = {"config.json", "layer_stats.jsonl", "metrics.jsonl", "summary.json", "report.md", "run.ipynb", "model.pt",
+         ".run.lock"}
+STATS = {"inter.scalar_msg_max", "inter.vector_msg_norm_max", "mix.mu_v_norm_max", "mix.dq_max", "mix.dmu_scale_max",
+         "mix.dqmu_max", "mix.q_abs_max", "mix.mu_norm_max"}
 
 
 def strict(text):
@@ -54,7 +56,8 @@ def check_run_dir(run, recipe):
     assert summary["outcome"] == "completed" and summary["early_failure"] is None
     assert set(summary["held_out"]) == {"pos_dt", "vel"} and len(summary["top_metrics"]) == 6
     report = (run_dir / "report.md").read_text()
-    assert report.startswith(f"## {recipe.name}\n\nRun dir: `") and "- No NaN/Inf detected within captured steps.\n- Top metrics (max value @ step):\n" in report
+    assert report.startswith(f"## {recipe.name}\n\nRun dir: `")
+    assert "- No NaN/Inf detected within captured steps.\n- Top metrics (max value @ step):\n" in report
     assert len(re.findall(r"^  - debug/L\d\.(?:inter|mix)\.\w+: [\d.e+-]+ @ \d+$", report, re.M)) == 6
     assert len(re.findall(r"^  - L\d: (?:\w+\.\w+=[\d.e+-]+@\d+(?:; )?){6}$", report, re.M)) == 2
     for heading in ("- Config: ", "- Early failure: none", "- Observations:"): assert heading in report
@@ -101,7 +104,8 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 def test_an_explosion_is_a_result(papermill, tmp_path):
     "float32 and a learning rate far too large: exit code 0, the failure named, everything on disk."
-    settings = dict(run="R0", runs_dir=tmp_path, dtype="float32", lr_base=3e6, debug_layer_stats_every=3, seed=0) | TINY | dict(epochs=200)
+    settings = dict(dtype="float32", lr_base=3e6, debug_layer_stats_every=3, seed=0)
+    settings = TINY | settings | dict(run="R0", runs_dir=tmp_path, epochs=200)
     done = papermill("/dev/null", **settings)
     assert done.returncode == 0, done.stderr
     run = only_run(tmp_path)
@@ -110,7 +114,7 @@ def test_an_explosion_is_a_result(papermill, tmp_path):
     failure = summary["early_failure"]
     assert summary["outcome"] == "exploded" and {"step", "site", "what"} <= set(failure)
     assert f"- Early failure: step {failure['step']}, {failure['site']}" in report
-    assert failure["step"] % 3 and run.stats.step.max() == failure["step"]  # not a captured step, and yet there is a witness
+    assert failure["step"] % 3 and run.stats.step.max() == failure["step"]  # no captured step, and yet a witness
     assert failure["site"] in failure["produced_by"] and failure["site"] == first_nonfinite(run.captures[-1]).site
     assert sorted(run.metrics.step) == list(range(failure["step"] + 1))
 
@@ -146,7 +150,8 @@ def test_a_run_resumed_through_papermill_is_complete(papermill, tmp_path):
 
 def test_two_runs_at_once_share_nothing_and_both_are_in_the_log(papermill, tmp_path):
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda seed: papermill("/dev/null", run="R2", runs_dir=tmp_path, seed=seed, **TINY), (1, 2)))
+        def start(seed): return papermill("/dev/null", run="R2", runs_dir=tmp_path, seed=seed, **TINY)
+        done = list(pool.map(start, (1, 2)))
     assert [d.returncode for d in done] == [0, 0], done
     runs = list((tmp_path / "painn").iterdir())
     log = (tmp_path / "ABLATION.md").read_text()

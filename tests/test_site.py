@@ -3,7 +3,6 @@
 import filecmp
 import functools
 import http.server
-import re
 import subprocess
 import sys
 import threading
@@ -11,6 +10,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from lab import tracked
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,12 @@ def differences(cmp):
 @pytest.mark.slow
 def test_the_site_is_what_its_sources_render_to(root, docs, tmp_path):
     subprocess.run([sys.executable, "sphinx/build.py", str(tmp_path / "docs")], cwd=root, check=True, timeout=600)
-    assert not list(differences(filecmp.dircmp(docs, tmp_path / "docs"))), "docs/ is older than its notebooks; run `make docs`"
+    stale = list(differences(filecmp.dircmp(docs, tmp_path / "docs")))
+    assert not stale, "docs/ is older than its notebooks; run `make docs`"
 
 
 def test_every_committed_run_has_its_page(root, docs):
-    listed = subprocess.run(["git", "ls-files", "runs/painn"], cwd=root, capture_output=True, text=True, check=True).stdout
-    runs = {line.split("/")[2] for line in listed.splitlines()}
+    runs = {name.split("/")[2] for name in tracked("runs/painn")}
     assert runs and all((docs / "runs" / f"{name}.html").exists() for name in runs)
 
 
@@ -63,7 +63,8 @@ def test_no_link_is_broken(docs):
             if url.scheme or url.netloc: continue
             target = (page.parent / unquote(url.path)).resolve() if url.path else page
             if target.is_dir(): target /= "index.html"
-            if not target.exists() or url.fragment and target in parsed and unquote(url.fragment) not in parsed[target].ids: broken.append((page.name, link))
+            lost = url.fragment and target in parsed and unquote(url.fragment) not in parsed[target].ids
+            if lost or not target.exists(): broken.append((page.name, link))
     assert not broken
 
 
@@ -108,7 +109,8 @@ def test_every_page_reads_well_in_a_browser(tab, server, pages):
 
 def test_the_home_page_opens_from_the_file_system(tab, docs):
     tab.goto((docs / "index.html").as_uri())
-    assert tab.locator("article img").count() and not tab.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
+    assert tab.locator("article img").count()
+    assert not tab.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
     assert not tab.errors and all(url.startswith(("file:", "data:")) for url in tab.asked)
 
 

@@ -1,4 +1,4 @@
-"""The five walks of CONTRIBUTING: each adds its thing in one place and sees it in files, table, report, figure and panel.
+"""The five walks of CONTRIBUTING: each adds a thing in one place and sees it in files, table, report, figure, panel.
 
 A walk that changes the package does so in a copy of it, by one line, and looks from a process of its own."""
 
@@ -10,11 +10,8 @@ import sys
 import pytest
 import torch
 from conftest import TINY
-from matplotlib.figure import Figure
 
-from painn_nb import Run, attach, examine, painn_nbody, run_experiment
-from painn_nb.diagnostics import held_notes
-from painn_nb.model import PaiNN
+from painn_nb import PaiNN, attach, examine, painn_nbody
 from painn_nb.plots import plot_before_after
 from painn_nb.readings import stats_table
 

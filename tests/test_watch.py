@@ -69,7 +69,8 @@ def test_watch_reads_the_same_compiled_and_after_compiling(backend):
     with watch(compiled) as w:
         compiled(x).sum().backward()
         got = w.read(0)
-        with torch.compiler.set_stance("fail_on_recompile"): w.reading = False; compiled(x); w.reading = True; compiled(x)
+        with torch.compiler.set_stance("fail_on_recompile"):
+            for w.reading in (False, True): compiled(x)
     assert_same(got, examine(net, x))
     assert torch.equal(compiled(x), before) and not list(net.buffers()) and not counters["graph_break"]
 
@@ -100,7 +101,9 @@ def test_stacked_models_are_read_member_by_member(compiled):
     for k, member in enumerate(members):
         examine(member, *inputs(30.0))
         for name, site in sites(member).items():
-            for part in ("value", "before"): torch.testing.assert_close(buffers[f"backbone.layers.{name}.{part}"][k], getattr(site, part), equal_nan=True)
+            for part in ("value", "before"):
+                of_member = buffers[f"backbone.layers.{name}.{part}"][k]
+                torch.testing.assert_close(of_member, getattr(site, part), equal_nan=True)
 
 
 class EGNN(nn.Module):
@@ -112,7 +115,8 @@ class EGNN(nn.Module):
     def forward(self, h, x):
         for _ in range(2):
             d = x[:, None] - x
-            m = torch.tanh(self.edge(torch.cat([h[:, None].expand(-1, len(h), -1), h.expand(len(h), -1, -1), d.square().sum(-1, keepdim=True)], -1)))
+            pairs = h[:, None].expand(-1, len(h), -1), h.expand(len(h), -1, -1)
+            m = torch.tanh(self.edge(torch.cat([*pairs, d.square().sum(-1, keepdim=True)], -1)))
             x, h = x + (d * self.coord(m)).mean(1), h + self.node(torch.cat([h, m.sum(1)], -1))
         return h, x
 
@@ -122,9 +126,10 @@ class Residual(nn.Module):
     def forward(self, x): return {"features": x + self.conv(x).relu(), "count": torch.tensor(1)}
 
 
+TRANSFORMER = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
 NETWORKS = [(EGNN(), lambda: (torch.randn(5, 4), torch.randn(5, 3)), "edge"),
             (Residual(), lambda: (torch.randn(2, 3, 8, 8),), "conv"),
-            (nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), lambda: (torch.randn(2, 5, 8),), "linear1")]
+            (TRANSFORMER, lambda: (torch.randn(2, 5, 8),), "linear1")]
 
 
 @pytest.mark.parametrize("net, make, culprit", NETWORKS, ids=[type(n[0]).__name__ for n in NETWORKS])
@@ -146,18 +151,20 @@ def test_any_network_is_watched_as_ours_and_left_as_it_was(net, make, culprit, t
     run, report = Run(tmp_path), Run(tmp_path).report
     assert run.outcome == "exploded" and run.failure["step"] == 3
     assert run.failure["produced_by"] == [culprit] and run.failure["passed_on_by"]
-    assert f"- Early failure: step 3, {culprit}: activation is " in report and "passed on by" in report and f"  - {culprit}: max=" in report
+    for told in (f"- Early failure: step 3, {culprit}: activation is ", "passed on by", f"  - {culprit}: max="):
+        assert told in report
     stats = run.stats
-    assert plot_heatmap(stats, "max", Figure().gca()).get_yticklabels() and plot_growth(stats, "rms", Figure().gca()).lines
+    assert plot_heatmap(stats, "max", Figure().gca()).get_yticklabels()
+    assert plot_growth(stats, "rms", Figure().gca()).lines
 
 
 def test_watch_picks_by_pattern_and_predicate_and_refuses_a_used_folder(tmp_path):
     net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    for which, expected in (("linear?", {"linear1", "linear2"}), (lambda name, m: isinstance(m, nn.LayerNorm), {"norm1", "norm2"})):
+    def is_norm(name, m): return isinstance(m, nn.LayerNorm)
+    for which, expected in (("linear?", {"linear1", "linear2"}), (is_norm, {"norm1", "norm2"})):
         with watch(net, which) as w: net(torch.randn(1, 2, 8)); assert {r.site for r in w.read(0).largest} == expected
     with watch(net, run_dir=tmp_path) as w: net(torch.randn(1, 2, 8)); w.capture(0)
-    with pytest.raises(ValueError, match="holds captures already"):
-        with watch(net, run_dir=tmp_path): pass
+    with pytest.raises(ValueError, match="holds captures already"), watch(net, run_dir=tmp_path): pass
 
 
 def test_a_watched_run_that_crashes_keeps_its_captures(tmp_path):
