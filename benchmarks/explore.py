@@ -7,6 +7,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from common import write
@@ -55,7 +56,7 @@ def in_the_browser():
                 page.wait_for_timeout(2000)
                 fastest.focus()
                 keys = ("ArrowRight", "ArrowLeft") * (MOVES // 2)
-                rows[name] = spread([move(lambda: fastest.press(key)) for key in keys])
+                rows[name] = spread([move(partial(fastest.press, key)) for key in keys])
     return rows
 
 

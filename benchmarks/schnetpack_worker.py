@@ -14,9 +14,9 @@ import torch.utils.data.dataloader as dataloader
 
 dataloader.T_co = typing.TypeVar("T_co", covariant=True)  # SchNetPack 2.1.1 looks for it there
 
-from schnetpack import properties
-from schnetpack.nn import CosineCutoff, GaussianRBF
-from schnetpack.representation import PaiNN
+from schnetpack import properties  # noqa: E402
+from schnetpack.nn import CosineCutoff, GaussianRBF  # noqa: E402
+from schnetpack.representation import PaiNN  # noqa: E402
 
 s = json.loads(sys.stdin.readline())
 torch.set_num_threads(s["threads"])

@@ -47,7 +47,7 @@ def safe_norm(x: Tensor, dim: int, eps: float = 1e-16) -> Tensor:
 
 # %% ../nbs/05_model.ipynb #ffebcff1
 class Graph(Protocol):
-    "What a layer asks of a graph. An edge goes from a *sender* to a *receiver*."
+    "What a layer asks of a graph. Each of its E edges goes from a *sender* to a *receiver*."
     distance: Tensor  # (D,)
     degree: Tensor  # senders of each node, but at least 1: (nodes, 1), or (1, 1) where all have as many
 
@@ -65,12 +65,12 @@ class Graph(Protocol):
 
 # %% ../nbs/05_model.ipynb #a5992c24
 class EdgeList:
-    "A `Graph` of edges (2, E), row 0 the sender, row 1 the receiver; each has its own distance, so D = E."
+    "A `Graph` given as a list of its edges. Each has its own distance, so D = E."
 
     def __init__(
         self,
         pos: Tensor,  # positions, (nodes, 3)
-        edge_index: Tensor,  # (2, E)
+        edge_index: Tensor,  # (2, E), row 0 the sender, row 1 the receiver
     ):
         self.sender, self.receiver = edge_index
         self.nodes = len(pos)
@@ -113,7 +113,7 @@ class Gather(torch.autograd.Function):
 class Complete:
     """A `Graph` of B worlds of N particles, in each of which all are connected.
 
-    Its B·N·(N-1) edges are ordered by receiver, then sender; it has half as many pairs, each with one distance."""
+    E = B·N·(N-1) edges, ordered by receiver, then sender; D = E / 2, a distance for each pair."""
 
     def __init__(
         self,

@@ -124,8 +124,10 @@ def plot_growth(stats: Source, stat: str = "q_abs_max", ax: Axes | None = None) 
     return ax
 
 # %% ../nbs/17_plots.ipynb #b4124e75
-def colour(k): return sns.color_palette("colorblind")[k % 10]  # it has ten
-def marker(k): return "osD^v*"[k % 6]
+COLOURS, MARKERS = sns.color_palette("colorblind"), "osD^v*"
+
+def colour(k): return COLOURS[k % len(COLOURS)]
+def marker(k): return MARKERS[k % len(MARKERS)]
 
 # %% ../nbs/17_plots.ipynb #7eed22d6
 def cross_out(ax, rows, values, k, color):
@@ -226,7 +228,8 @@ def by_layer(stats):
     if part.empty: raise ValueError(f"these captures have none of {', '.join(PASS)}; plot_growth draws what they have.")
     if (steps := part.step.nunique()) > 1:
         raise ValueError(f"there are captures of {steps} steps; plot_pass draws one, as stats[stats.step == 3].")
-    return part.pivot(index="layer", columns="place", values="value").reindex(columns=list(PASS))
+    table = part.pivot(index="layer", columns="place", values="value").reindex(columns=list(PASS))
+    return table.set_axis(table.index.astype(int))
 
 # %% ../nbs/17_plots.ipynb #bd67703a
 def decades(values):

@@ -34,7 +34,7 @@ class Stabilizer(nn.Module):
         super().__init__()
         if not (math.isfinite(strength) and strength > 0):
             raise ValueError(f"{type(self).__name__} has strength {strength}; it must be a finite number above 0.")
-        self.register_buffer("strength", torch.tensor(float(strength), dtype=torch.float64), persistent=False)
+        self.register_buffer("strength", torch.tensor(strength, dtype=torch.float64), persistent=False)
 
     def bound(self, most: float) -> float:
         "The largest magnitude that can leave where at most `most` arrives; inf where none is known."

@@ -319,7 +319,7 @@ class ExplosionPanel(Panel):
         words = verdict(self.capture)
         before = f"<br>Before: {html.escape(verdict(self.before))}" if self.before else ""
         self.sentence.value = status(f"<b>{html.escape(words)}</b>{before}")
-        self.now = stats_table([self.capture])
+        self.now = stats_table([Capture(0, self.capture.largest)])
         def plot(figure): plot_pass(self.now, figure.add_axes((0.13, 0.12, 0.85, 0.86)), self.pale, remedies.bounds())
         draw(self.picture, plot, (7, 4.4), words)
 

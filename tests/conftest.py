@@ -11,9 +11,9 @@ TINY = dict(epochs=4, features=16, layers=2, batch_size=8)  # the same code as a
 
 
 def pytest_collection_modifyitems(items):
-    "What starts a whole notebook or a browser is slow; browsers take turns, on one of the workers."
+    "What starts a whole notebook, a browser or a changed package is slow; browsers take turns, on one of the workers."
     for item in items:
-        if {"papermill", "browser"} & set(item.fixturenames): item.add_marker(pytest.mark.slow)
+        if {"papermill", "browser", "walk"} & set(item.fixturenames): item.add_marker(pytest.mark.slow)
         if "browser" in item.fixturenames: item.add_marker(pytest.mark.xdist_group("browser"))
 
 
