@@ -22,7 +22,7 @@ test: lint chromium  ## everything: style, types, all notebooks, all of tests/
 
 lint: .venv/.ready  ## style and types
 	$(BIN)/ruff check --quiet
-	$(BIN)/pyrefly check --summary none
+	$(BIN)/pyrefly check --summary=none
 
 mutants: .venv/.ready  ## change the code line by line and see whether a test notices: make mutants ARGS="--module data --count 5"
 	@$(BIN)/python tests/mutants.py $(ARGS)

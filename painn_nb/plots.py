@@ -61,7 +61,7 @@ def overview(table):
 # %% ../nbs/17_plots.ipynb #4486c6e5
 def log10(values: pd.Series) -> pd.Series:
     "log10 for plotting: 0 and non-finite values become NaN, which leaves a gap."
-    return np.log10(values.where(np.isfinite(values) & (values > 0)))
+    return values.where(np.isfinite(values) & (values > 0)).transform(np.log10)
 
 # %% ../nbs/17_plots.ipynb #7e518297
 def with_rows(part):
@@ -192,7 +192,7 @@ def plot_runs(
     readouts = {name: read_out(run) for name, run in runs.items()}
     tables = {name: r.stats if layers is None else r.stats[r.stats.layer.isin(layers)] for name, r in readouts.items()}
     values = log10(table_of(pd.concat(tables.values()), stat).value)
-    top, bottom = figure.subfigures(2)
+    top, bottom = figure.subfigures(2)  # pyrefly: ignore[not-iterable]
     heatmaps = top.subplots(1, len(runs), squeeze=False)[0]
     growth, loss = bottom.subplots(1, 2)
     for k, (name, table) in enumerate(tables.items()):
@@ -246,7 +246,7 @@ def plot_pass(
 ) -> Axes:
     """The largest values at the places of `PASS` across layers on a log axis.
 
-    Dashed: limits; dotted: `BLOWN`; × at the top: not finite. Raises ValueError where captures have none of these places."""
+    Dashed: limits; dotted: `BLOWN`; × at the top: not finite. Raises ValueError where there are none of these places."""
     now, then = by_layer(stats), None if before is None else by_layer(before)
     low, high = decades(pd.concat([now, then]).to_numpy())
     ax = ax or plt.gca()

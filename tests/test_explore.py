@@ -35,7 +35,8 @@ def panel(lab):
 
     yield find
     assert not lab.errors and not lab.locator(".jp-OutputArea [role=alert]").all_inner_texts()
-    for kind in ("stderr", "error"): assert not lab.locator(f"[data-mime-type='application/vnd.jupyter.{kind}']").count()
+    for kind in ("stderr", "error"):
+        assert not lab.locator(f"[data-mime-type='application/vnd.jupyter.{kind}']").count()
 
 
 def changed(picture, act):
