@@ -246,7 +246,7 @@ def plot_pass(
 ) -> Axes:
     """The largest values at the places of `PASS` across layers on a log axis.
 
-    Dashed: limits; dotted: `BLOWN`; × at the top: not finite. Raises ValueError where there are none of these places."""
+    Dashed: limits; dotted: `BLOWN`; × at the top: not finite. Raises ValueError where none of these was read."""
     now, then = by_layer(stats), None if before is None else by_layer(before)
     low, high = decades(pd.concat([now, then]).to_numpy())
     ax = ax or plt.gca()

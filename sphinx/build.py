@@ -47,7 +47,7 @@ def relink(text):
     "Links of nbdev, names of notebooks and names of settings become links between pages; code is left alone."
     by_output = {page_name(n): page for n, page in PAGES.items()}
     def documented(m):
-        anchor = (m[2] or "").lower().replace(".", "")
+        anchor = (m[2] or "").lower().partition(".")[0]  # a method is described with its class
         return f"{by_output[m[1]]}.ipynb{anchor}" if m[1] in by_output else m[0]
     def notebook(m): return f"[`{m[1]}`]({PAGES[m[2]]}.ipynb)" if m[2] in PAGES else m[0]
     parts = re.split(r"(```.*?```)", text, flags=re.S)
