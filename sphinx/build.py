@@ -77,7 +77,8 @@ TAGS = {
 def flags(cell):
     "Quarto's directives of a code cell as MyST-NB's tags, and the code without them; imports are folded."
     lines = cell.source.splitlines()
-    if lines and all(line.startswith(("import ", "from ")) for line in lines): return ["hide-input"], cell.source
+    written = [line for line in lines if line]
+    if written and all(line.startswith(("import ", "from ")) for line in written): return ["hide-input"], cell.source
     code = "\n".join(line for line in lines if not line.startswith("#|"))
     return [TAGS[line] for line in lines if line in TAGS], code
 
