@@ -94,7 +94,7 @@ class Dial(anywidget.AnyWidget):
         "Another list of values, and the one to choose."
         known = {*values, value}
         self.values = sorted(known - {None}) + ([None] if None in known else [])
-        shown = [self.words[v] if v in self.words else f"{v:g}" for v in self.values]
+        shown = [self.words.get(v) or f"{v:g}" for v in self.values]
         with self.hold_sync(): self.shown, self.index = shown, self.values.index(value)
 
     @property

@@ -70,7 +70,7 @@ def test_a_drag_skips_what_it_has_no_time_to_draw(panel):
     for _ in range(40): fastest.press("ArrowLeft", no_wait_after=True)
     expected = ExplosionPanel()
     expected.speed.value = float(fastest.get_attribute("aria-valuetext"))
-    expect(out.locator("[role=status] b")).to_have_text(verdict(expected.record), timeout=SLOW)
+    expect(out.locator("[role=status] b")).to_have_text(verdict(expected.capture), timeout=SLOW)
     assert 0 < picture.evaluate("window.drawn") < 40
 
 
