@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 TINY = dict(epochs=4, features=16, layers=2, batch_size=8)  # the same code as a full run, in a second
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist asks for the groups
 def pytest_collection_modifyitems(items):
     "What starts a whole notebook, a browser or a changed package is slow; browsers take turns, on one of the workers."
     for item in items:
