@@ -197,7 +197,8 @@ def resolve_device(device: str) -> torch.device:
     try: return torch.ones(1, device=device).cpu().new_empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as e:
         said = str(e).splitlines()[0]
-        raise ValueError(f"device is {device!r}, which is not to be had here ({said}); use 'auto' or 'cpu'.") from e
+        told = f"device is {device!r}, which this machine does not have ({said}); use 'auto' or 'cpu'."
+        raise ValueError(told) from e
 
 # %% ../nbs/06_recipes.ipynb #e0434518
 def build_model(config: Config) -> PaiNN:

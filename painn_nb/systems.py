@@ -207,7 +207,7 @@ def charged_energy(t: Trajectories) -> Energy:
     return pair_energy(t, -1.0)
 
 # %% ../nbs/00_systems.ipynb #6da4ffe1
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class System:
     "A kind of world: how it is simulated, and what its numbers mean."
     name: str  # as `-p system` has it
@@ -218,6 +218,8 @@ class System:
     simulate: Callable[[int, int, int], Trajectories]  # (n_traj, seed, frames); any seed from 0, below 2**63
     energy: Callable[[Trajectories], Energy]
     units: Mapping[str, str] = field(default_factory=dict, hash=False)  # of "time", "length", "speed", "energy", if any
+
+    def __repr__(self) -> str: return f"SYSTEMS[{self.name!r}]"
 
     def label(self, quantity: str) -> str:
         "A quantity as an axis has it: `time`, or `time (ps)`."
