@@ -186,7 +186,7 @@ def prepare(source):
         page = highlight(module.read_text(), PythonLexer(), style)
         (source / "extra" / "source" / f"{module.stem}.html").write_text(page)
 
-    processed = proc_nbs()
+    processed = proc_nbs(force=True)  # of all, since what one shows can depend on another
     for notebook, page in PAGES.items():
         nb = nbformat.read(processed / f"{notebook}.ipynb", 4)
         nbformat.write(adapt(nb), source / f"{page[1:]}.ipynb")
