@@ -4,7 +4,7 @@ RUN ?= R2
 ARGS ?=
 GPU_PYTHON ?= $(BIN)/python
 BIN := .venv/bin
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 
 .PHONY: run quick test lint mutants reproduce bench gpu lab notebooks readme readme-text docs chromium
 

@@ -1,8 +1,10 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from lab import CHROMIUM, chromium
 
@@ -10,12 +12,21 @@ ROOT = Path(__file__).parents[1]
 TINY = dict(epochs=4, features=16, layers=2, batch_size=8)  # the same code as a full run, in a second
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist asks for the groups
 def pytest_collection_modifyitems(items):
-    "What starts a whole notebook, a browser or a changed package is slow; browsers take turns, on one of the workers."
+    "What starts a whole notebook, a browser or a changed package is slow."
     for item in items:
         if {"papermill", "browser", "walk"} & set(item.fixturenames): item.add_marker(pytest.mark.slow)
-        if "browser" in item.fixturenames: item.add_marker(pytest.mark.xdist_group("browser"))
+
+
+class OneBrowser(LoadScopeScheduling):
+    "Any test to any worker, but those in a browser in turn, on one; xdist's own groups do nothing under pytest 9.2."
+
+    def _split_scope(self, nodeid):
+        return "browser" if re.search("test_(explore|site)", nodeid) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log): return OneBrowser(config, log)
 
 
 @pytest.fixture(scope="session")
