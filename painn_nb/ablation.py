@@ -21,15 +21,15 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from .data import Batch, held_out, mean_errors, mse, painn_nbody
+from .data import Batch, held_out, mean_errors, painn_nbody
 from .diagnostics import BLOWN, first_blown
 from .process import COMPILE_FROM, can_compile
 from painn_nb.recipes import (
     Config, build_model, changes, find_recipe, in_words, project_root, resolve, resolve_device, run_name,
 )
 from .records import save_atomic, to_json, write_atomic
-from .runs import Run, append_log, conclude, new_run, provenance
-from .trainer import evaluate, trainer_nbody
+from .runs import Run, append_log, conclude, new_run, provenance, runs_in
+from .trainer import errors_of, evaluate, trainer_nbody
 from .watch import examine
 
 # %% ../nbs/16_ablation.ipynb #61b74118
@@ -56,7 +56,8 @@ def new_experiment(
     **settings,  # any field of Config
 ) -> Run:
     "A run directory that holds its config.json and waits for `resume_experiment`."
-    recipe, config = find_recipe(run), resolve(run, **settings)
+    recipe = find_recipe(run)
+    config = recipe.config(**settings)
     device = resolve_device(config.device)
     made = new_run(Path(runs_dir) if runs_dir else project_root() / "runs", name or run_name(config, recipe))
     about = {
@@ -68,14 +69,6 @@ def new_experiment(
     write_atomic(made.path / "config.json", to_json(about, indent=2) + "\n")
     return made
 
-# %% ../nbs/16_ablation.ipynb #9c07a2e9
-def straight_on(system, worlds):
-    "Mean errors of particles that feel no force."
-    def errors(batch):
-        pos_dt, vel_next = system.ballistic(*batch.inputs)
-        return mse(pos_dt, vel_next, batch)
-    return mean_errors([errors(batch) for batch in worlds])
-
 # %% ../nbs/16_ablation.ipynb #702a0f89
 def train(run):
     config = run.config
@@ -83,7 +76,8 @@ def train(run):
     ended = trainer_nbody(model, run, config, run.about["compiled"])
     save_atomic(run.path / "model.pt", model.state_dict())
     worlds = held_out("test", system=config.world)
-    errors = {"held_out": evaluate(model, worlds), "ballistic": straight_on(config.world, worlds)}
+    straight_on = [errors_of(config.world.ballistic, batch) for batch in worlds]
+    errors = {"held_out": evaluate(model, worlds), "ballistic": mean_errors(straight_on)}
     conclude(run, ended, torch.finfo(getattr(torch, config.dtype)).max, errors)
     for name in ("checkpoint.pt", "stop"): (run.path / name).unlink(missing_ok=True)
 
@@ -123,8 +117,8 @@ def identity(recipe, config):
 # %% ../nbs/16_ablation.ipynb #30fb84e2
 def known_runs(runs_dir: Path) -> dict[tuple[str, Config], Run]:
     "The runs of a folder, ended or to be continued, by recipe and settings, the device left out."
-    found = [Run(path.parent) for path in sorted(runs_dir.glob("painn/*/config.json"))]
-    return {identity(run.about["run"], run.config): run for run in found if run.outcome != "stopped"}
+    found = [run for run in runs_in(runs_dir) if run.outcome != "stopped"]
+    return {identity(run.about["run"], run.config): run for run in found}
 
 # %% ../nbs/16_ablation.ipynb #71062d99
 def sweep_one(runs_dir, job, found):

@@ -18,6 +18,7 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt
 from pydantic_core import PydanticCustomError
 
+import painn_nb
 from .model import PaiNN
 from .stabilizer import Positive, Remedies, settings, stabilize
 from .systems import SYSTEMS, System
@@ -72,6 +73,10 @@ class Recipe:
     purpose: str  # one line for the run log
     settings: Mapping[str, Any]  # what differs from the defaults of `Config`
 
+    def config(self, **settings) -> Config:
+        "The configuration, with these settings in place of the recipe's. Raises ValueError where one is wrong."
+        return Config(**{**self.settings, **settings})
+
 # %% ../nbs/06_recipes.ipynb #56cb331e
 RECIPES = {
     "R0": Recipe(
@@ -105,7 +110,7 @@ HELP = {  # by setting
 def project_root() -> Path:
     "The folder that holds `nbs/run.ipynb`: the current one, one above it, or the package's; else the current one."
     here = Path.cwd()
-    candidates = [here, *here.parents, Path(__file__).parents[1]] if "__file__" in globals() else [here, *here.parents]
+    candidates = [here, *here.parents, Path(painn_nb.__file__).parents[1]]
     return next((p for p in candidates if (p / "nbs" / "run.ipynb").exists()), here)
 
 # %% ../nbs/06_recipes.ipynb #f4b56f31
@@ -123,6 +128,11 @@ def read_recipe(path: str | Path) -> Recipe:
     except ValueError as e: raise ValueError(f"{path}: {e}") from None
     return Recipe(path.stem, purpose, {**base.settings, **told})
 
+# %% ../nbs/06_recipes.ipynb #54b0b681
+def own_recipes():
+    "The files in the folder `recipes/` of the project, by name."
+    return {path.stem: path for path in sorted((project_root() / "recipes").glob("*.toml"))}
+
 # %% ../nbs/06_recipes.ipynb #c008f780
 def find_recipe(
     run: str,  # a key of RECIPES, the path of a TOML file, or the name of one in `recipes/`
@@ -130,7 +140,7 @@ def find_recipe(
     "The recipe that is called so. Raises ValueError with the list of what exists."
     if run in RECIPES: return RECIPES[run]
     if str(run).endswith(".toml"): return read_recipe(run)
-    own = {path.stem: path for path in sorted((project_root() / "recipes").glob("*.toml"))}
+    own = own_recipes()
     if run in own: return read_recipe(own[run])
     known = ", ".join([*RECIPES, *own])
     raise ValueError(f"run is {run!r}; the recipes are {known}, or give the path of a .toml file.")
@@ -139,8 +149,8 @@ def find_recipe(
 def all_recipes() -> dict[str, Recipe]:
     "RECIPES, and those in the folder `recipes/` of the project; one that cannot be read is left out with a warning."
     found = dict(RECIPES)
-    for path in sorted((project_root() / "recipes").glob("*.toml")):
-        try: found[path.stem] = read_recipe(path)
+    for name, path in own_recipes().items():
+        try: found[name] = read_recipe(path)
         except ValueError as e: warnings.warn(str(e), stacklevel=2)
     return found
 
@@ -150,7 +160,7 @@ def resolve(
     **settings,  # any field of Config, in place of the recipe's
 ) -> Config:
     "The configuration of a recipe. Raises ValueError with the list of what exists where a name or value is wrong."
-    return Config(**{**find_recipe(run).settings, **settings})
+    return find_recipe(run).config(**settings)
 
 # %% ../nbs/06_recipes.ipynb #01ed7906
 def in_words(
@@ -158,14 +168,21 @@ def in_words(
     value: Any,
 ) -> str:
     "A value as a person writes it: `off` where a remedy does nothing, few digits, no brackets."
-    if value is None or name in Config.declared() and value == getattr(Config(), name): return "off"
+    remedy = Config.declared().get(name)
+    if value is None or remedy and value == remedy.off: return "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 # %% ../nbs/06_recipes.ipynb #5ee6f050
+def differing(settings, recipe):
+    "Those of these settings that are not the recipe's."
+    given = dataclasses.asdict(recipe.config())
+    return {k: v for k, v in settings.items() if v != given[k]}
+
+# %% ../nbs/06_recipes.ipynb #54ef25c3
 def changes(config: Config, recipe: Recipe) -> dict[str, Any]:
     "The settings in which a configuration differs from a recipe, the device left out."
-    given = dataclasses.asdict(Config(**recipe.settings))
-    return {k: v for k, v in dataclasses.asdict(config).items() if k != "device" and v != given[k]}
+    changed = differing(dataclasses.asdict(config), recipe)
+    return {k: v for k, v in changed.items() if k != "device"}
 
 # %% ../nbs/06_recipes.ipynb #6f25b2f7
 def run_name(config: Config, recipe: Recipe) -> str:
@@ -178,16 +195,14 @@ def run_name(config: Config, recipe: Recipe) -> str:
 # %% ../nbs/06_recipes.ipynb #b6cc1c40
 def nearest_recipe(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     "The recipe with the fewest of these settings to change, and those."
-    def differing(recipe):
-        given = dataclasses.asdict(Config(**recipe.settings))
-        return {k: v for k, v in settings.items() if v != given[k]}
-    return min(((run, differing(recipe)) for run, recipe in all_recipes().items()), key=lambda found: len(found[1]))
+    changed = {run: differing(settings, recipe) for run, recipe in all_recipes().items()}
+    return min(changed.items(), key=lambda found: len(found[1]))
 
 # %% ../nbs/06_recipes.ipynb #1e8ec696
 def papermill_command(settings: Mapping[str, Any]) -> str:
     "The command that runs these settings."
-    run, differing = nearest_recipe(settings)
-    words = [f"-p {k} {in_words(k, v)}" for k, v in differing.items()]
+    run, changed = nearest_recipe(settings)
+    words = [f"-p {k} {in_words(k, v)}" for k, v in changed.items()]
     return " ".join(["papermill nbs/run.ipynb out.ipynb -p run", run, *words])
 
 # %% ../nbs/06_recipes.ipynb #ae8e14f9

@@ -134,6 +134,11 @@ class Run:
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         return model
 
+# %% ../nbs/10_runs.ipynb #789ebcbe
+def runs_in(folder: str | Path) -> list[Run]:
+    "The runs of a folder, oldest first."
+    return [Run(path.parent) for path in sorted(Path(folder).glob("painn/*/config.json"))]
+
 # %% ../nbs/10_runs.ipynb #82ead97d
 def row_of(run: Run) -> dict[str, Any]:
     "A run as a row of `runs`."
@@ -141,8 +146,8 @@ def row_of(run: Run) -> dict[str, Any]:
     failure = summary.get("early_failure") or {}
     return {
         "run_dir": run.path, **about, **dataclasses.asdict(config_of(about)),
-        "outcome": run.outcome, "failed_at": failure.get("step"), "failed_site": failure.get("site"),
-        "failure": failure.get("what"),
+        "outcome": summary.get("outcome", "unfinished"),
+        "failed_at": failure.get("step"), "failed_site": failure.get("site"), "failure": failure.get("what"),
         **{f"{of}_{target}": float(error)
            for of in ("held_out", "ballistic") for target, error in summary.get(of, {}).items()},
     }
@@ -155,7 +160,7 @@ def runs(
 
     Columns: `run_dir`, everything in config.json, `outcome`, `failed_at`, `failed_site`, `failure`, and the errors on
     held-out worlds as `held_out_pos_dt` and `held_out_vel`; of particles that fly straight on as `ballistic_…`."""
-    return pd.DataFrame([row_of(Run(path.parent)) for path in sorted(Path(folder).glob("painn/*/config.json"))])
+    return pd.DataFrame([row_of(run) for run in runs_in(folder)])
 
 # %% ../nbs/10_runs.ipynb #e76ac715
 def new_run(
@@ -356,7 +361,7 @@ def pack(
 ) -> None:
     "Write runs.parquet, captures.parquet and metrics.parquet into a folder of runs; ValueError where it has none."
     folder = Path(folder)
-    found = [Run(path.parent) for path in sorted(folder.glob("painn/*/config.json"))]
+    found = runs_in(folder)
     if not found: raise ValueError(f"{str(folder)!r} has no runs to pack; expected are painn/<run>/config.json.")
     rows = [flat(run) for run in found]
     tables = {

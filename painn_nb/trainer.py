@@ -8,7 +8,7 @@ __all__ = ['NOT_AGAIN', 'learning_rate', 'restore', 'errors_of', 'forward_backwa
 # %% ../nbs/15_trainer.ipynb #0fb94145
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from multiprocessing import parent_process
 from typing import Any
 
@@ -54,16 +54,22 @@ def restore(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer) 
     return next_step
 
 # %% ../nbs/15_trainer.ipynb #ec3b6d16
-def errors_of(model: PaiNN, batch: Batch) -> dict[str, torch.Tensor]:
+def errors_of(
+    predict: Callable[..., tuple[torch.Tensor, torch.Tensor]],  # a model, or `System.ballistic`
+    batch: Batch,
+) -> dict[str, torch.Tensor]:
     "Mean squared error of each target, 0-dimensional; the loss is their sum."
-    pos_dt, vel_next = model(*batch.inputs)
+    pos_dt, vel_next = predict(*batch.inputs)
     return mse(pos_dt, vel_next, batch)
+
+# %% ../nbs/15_trainer.ipynb #a91f8c2a
+def loss_of(errors: dict[str, torch.Tensor]) -> torch.Tensor: return torch.stack(list(errors.values())).sum()
 
 # %% ../nbs/15_trainer.ipynb #0b47d840
 def forward_backward(model: PaiNN, batch: Batch) -> dict[str, float]:
     "Loss, error of each target, gradient norm and fastest particle of a batch; leaves the gradients on the model."
     errors = errors_of(model, batch)
-    loss = torch.stack(list(errors.values())).sum()
+    loss = loss_of(errors)
     model.zero_grad()
     loss.backward()
     grad_norm = get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
@@ -75,7 +81,7 @@ NOT_AGAIN = {"site": "unknown", "what": "not finite, but finite when the step wa
 
 def early_failure(model: PaiNN, batch: Batch, step: int) -> dict[str, Any]:
     "Step, site and what of a step that was not finite, see `post_mortem`."
-    failure = post_mortem(model, lambda: torch.stack(list(errors_of(model, batch).values())).sum())
+    failure = post_mortem(model, lambda: loss_of(errors_of(model, batch)))
     return {"step": step} | (failure or NOT_AGAIN)
 
 # %% ../nbs/15_trainer.ipynb #8e65864b

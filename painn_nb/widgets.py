@@ -420,6 +420,12 @@ def parse_settings(text: str) -> dict[str, Any]:
     except (ValueError, SyntaxError) as e:
         raise ValueError(f"settings are {text!r}; write them as clip_mu_norm=off, lr_base=20.") from e
 
+# %% ../nbs/18_widgets.ipynb #015302e4
+def choice_of_system(layout):
+    "A choice among SYSTEMS, by their titles."
+    systems = {s.title: name for name, s in SYSTEMS.items()}
+    return w.Dropdown(options=systems, description="system", layout=layout)
+
 # %% ../nbs/18_widgets.ipynb #84f4f7dd
 class LiveRun(Panel):
     "Start a run and see it grow: `run`, once it has started."
@@ -433,8 +439,7 @@ class LiveRun(Panel):
         width = {"width": "40em"}
         recipes = {f"{name}: {r.purpose}": name for name, r in all_recipes().items()}
         self.recipe = w.Dropdown(options=recipes, value="R2", description="recipe", layout=width)
-        systems = {s.title: name for name, s in SYSTEMS.items()}
-        self.system = w.Dropdown(options=systems, description="system", layout=width)
+        self.system = choice_of_system(width)
         self.settings = w.Text("epochs=64, features=64, layers=6, dtype=float32", description="settings", layout=width)
         self.bar, self.sentence = w.IntProgress(description="steps", layout=width), w.HTML()
         buttons = w.HBox([
@@ -509,8 +514,7 @@ class TrajectoryPanel(Panel):
     def __init__(self):
         super().__init__()
         width = {"width": "40em"}
-        systems = {s.title: name for name, s in SYSTEMS.items()}
-        self.system = w.Dropdown(options=systems, description="system", layout=width)
+        self.system = choice_of_system(width)
         self.predictor = w.Dropdown(options=[STRAIGHT_ON], description="predictor", layout=width)
         self.world = Dial("top speed of the world", [0.0], 0.0)
         self.frame = Dial("frame", range(FRAMES), FRAMES - 1)

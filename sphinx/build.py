@@ -22,7 +22,7 @@ from pygments.lexers import PythonLexer
 from sphinx.cmd.build import main as sphinx_build
 
 from painn_nb.recipes import HELP, Config, in_words, project_root
-from painn_nb.runs import Run, log_head
+from painn_nb.runs import Run, log_head, section
 
 ROOT = project_root()
 HOST = "https://example.org/painn_nb"  # doc_host and git_url of settings.ini, made relative below
@@ -143,14 +143,14 @@ def committed_runs():
     "The runs that git tracks, oldest first; a reader's own are no part of the site."
     command = ["git", "ls-files", "runs/painn/*/report.md"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [(ROOT / line).parent for line in sorted(listed.splitlines())]
+    return [Run((ROOT / line).parent) for line in sorted(listed.splitlines())]
 
 
-def run_page(run_dir):
+def run_page(run):
     "The executed notebook of a run without its form and its code."
-    nb = adapt(nbformat.read(run_dir / "run.ipynb", 4))
+    nb = adapt(nbformat.read(run.path / "run.ipynb", 4))
     start = next(k for k, cell in enumerate(nb.cells) if cell.source.startswith("## What was run"))
-    title = f"# {Run(run_dir).name}\n\n`runs/painn/{run_dir.name}`"
+    title = f"# {run.name}\n\n`{run.address}`"
     nb.cells = [nbformat.v4.new_markdown_cell(title, id="title"), *nb.cells[start:]]
     for cell in nb.cells:
         if cell.cell_type == "code": cell.metadata["tags"] = ["remove-input"]
@@ -159,12 +159,12 @@ def run_page(run_dir):
 
 def run_pages():
     "One notebook per committed run, newest last, and an overview of all."
-    found = [Run(path) for path in committed_runs()]
-    pages = {run.path.name: run_page(run.path) for run in found}
+    found = committed_runs()
+    pages = {run.path.name: run_page(run) for run in found}
     table = "\n".join(f"| [{run.path.name}]({run.path.name}.ipynb) | {run.outcome} |" for run in found)
     head = "# The runs\n\nOne page per committed run, and the [run log](log.md).\n\n| run | outcome |\n|---|---|\n"
-    log = log_head() + "\n---\n".join(f"\n{run.report}" for run in found)
-    return pages, f"{head}{table}\n", log
+    log = log_head() + "".join(map(section, found))
+    return pages, f"{head}{table}\n", log.rstrip("-\n") + "\n"
 
 
 def toctree(caption, pages):
