@@ -35,10 +35,7 @@ def tracked(*paths: str) -> list[str]:
 
 def copy_project(folder: Path) -> Path:
     "What the panels read, in a place where a live run may write."
-    for name in ("nbs/explore.ipynb", "nbs/run.ipynb", "runs/ABLATION.md"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    for name in tracked("runs/painn"):
+    for name in tracked("nbs/explore.ipynb", "nbs/run.ipynb", "runs/painn"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder

@@ -182,7 +182,7 @@ class Copy:
             if name.startswith("runs/reproduction/") or not (root / name).is_file(): continue
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, self.folder / name)
-        for command in ("init -q", "add -A", "commit -qm unchanged"): self.git(*command.split())
+        for command in ("init -q", "add -fA", "commit -qm unchanged"): self.git(*command.split())  # -f: kept runs, too
         ask = [sys.executable, "-c", "import painn_nb; print(painn_nb.__file__)"]
         imported = Path(subprocess.check_output(ask, cwd=folder, env=self.env, text=True).strip())
         assert self.folder in imported.parents, f"tests in {self.folder} would import {imported}"
