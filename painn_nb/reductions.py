@@ -18,8 +18,10 @@ from torch import Tensor
 def squared(x: Tensor, vector: bool) -> Tensor:
     "Squares of entries, (..., F); where `vector`, squared norms, (..., 3, F) -> (..., F)."
     if not vector: return x * x
-    a, b, c = x.unbind(-2)
-    return torch.addcmul(torch.addcmul(a * a, b, b), c, c)
+    first, *others = x.unbind(-2)
+    total = first * first
+    for component in others: total = torch.addcmul(total, component, component)
+    return total
 
 # %% ../nbs/02_reductions.ipynb #d9e65c53
 DOWN = {  # a factor, and a floor for products
