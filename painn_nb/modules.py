@@ -133,7 +133,7 @@ Layout = int | str | Iterable[Any] | None  # an axis; irreps, as text or of e3nn
 def irreps(layout: str | Iterable[Any]) -> list[tuple[int, int]]:
     "Multiplicity and degree of each part of irreps: `8x0e+4x1o` -> [(8, 0), (4, 1)]."
     if isinstance(layout, str):
-        return [(int(n or 1), int(l)) for n, l in re.findall(r"(?:(\d+)x)?(\d+)[eo]", layout)]
+        return [(int(n or 1), int(degree)) for n, degree in re.findall(r"(?:(\d+)x)?(\d+)[eo]", layout)]
     return [(mul, ir.l) for mul, ir in layout]
 
 # %% ../nbs/04_modules.ipynb #f6d616d6
@@ -157,14 +157,14 @@ def split(
         moved = x.movedim(layout, -2)
         degrees = degrees_along(moved.shape[-2], x.dim())
         if degrees:
-            pieces = moved.split([2 * l + 1 for l in degrees], -2)
+            pieces = moved.split([2 * degree + 1 for degree in degrees], -2)
             return list(zip(degrees, pieces)), lambda parts: torch.cat(parts, -2).movedim(-2, layout)
     elif layout is not None and not isinstance(layout, int):
-        packed = [(n, l) for n, l in irreps(layout) if n]
-        sizes = [n * (2 * l + 1) for n, l in packed]
+        packed = [(n, degree) for n, degree in irreps(layout) if n]
+        sizes = [n * (2 * degree + 1) for n, degree in packed]
         if x.dim() and sum(sizes) == x.shape[-1]:
             pieces = [p.unflatten(-1, (n, -1)).transpose(-1, -2) for (n, _), p in zip(packed, x.split(sizes, -1))]
-            degrees = [l for _, l in packed]
+            degrees = [degree for _, degree in packed]
             return list(zip(degrees, pieces)), lambda parts: torch.cat([p.mT.flatten(-2) for p in parts], -1)
     return [(0, x)], lambda parts: parts[0]
 
@@ -174,7 +174,8 @@ LAYOUTS: dict[str, dict[str, Layout | Callable[[Any], Any]]] = {
     "schnetpack.representation.painn.PaiNN": {"": 1, "*": 1},
     "schnetpack.representation.so3net.SO3net": {"": 1, "*": 1},
     "schnetpack.nn.equivariant.GatedEquivariantBlock": {"": 1, "*": 1},
-    "torch_geometric.nn.models.visnet.ViSNetBlock": {"": 1, "*": 1, "sphere": lambda m: "1o+2e" if m.lmax > 1 else "1o"},
+    "torch_geometric.nn.models.visnet.ViSNetBlock": {
+        "": 1, "*": 1, "sphere": lambda m: "1o+2e" if m.lmax > 1 else "1o"},
     "torch_geometric.nn.models.visnet.GatedEquivariantBlock": {"": 1, "*": 1},
     "mace.modules.models.MACE": {"": 1},
     "mace.modules.blocks.InteractionBlock": {"": lambda m: (2, m.hidden_irreps), "reshape": 2},

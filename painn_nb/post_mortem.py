@@ -7,7 +7,7 @@ __all__ = ['post_mortem']
 
 # %% ../nbs/12_post_mortem.ipynb #7e3ac1e4
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from .modules import following, is_mask, modules, numbers, readable, select, tensors
 from .reductions import largest
-from .sites import Site, by_name, sites
+from .sites import Site, by_name
 
 # %% ../nbs/12_post_mortem.ipynb #58dbff99
 LOSS = "loss"  # what runs outside of all modules

@@ -40,22 +40,28 @@ def measured(x: Tensor, layout: Any, wanted: bool = False) -> list[tuple[int, Te
     "Of each part of a tensor its degree, its statistics (len(STATISTICS),) in float64, and how many entries it has."
     x = numbers(x)
     if wanted: x = x.masked_fill(x.isinf(), 0)
-    parts = [(l, measure(part, l > 0).double(), part.numel()) for l, part in split(x, layout)[0] if part.numel()]
-    if layout is None and parts and (torch.compiler.is_compiling() or not x.is_cpu or parts[0][1][0].isinf()):
-        parts = [(l, torch.where(is_mask(x), 0, m), n) for l, m, n in parts]
-    return parts
+    parts = [(degree, part) for degree, part in split(x, layout)[0] if part.numel()]
+    found = [(degree, measure(part, degree > 0).double(), part.numel()) for degree, part in parts]
+    if layout is None: found = [(degree, without_mask(x, m), n) for degree, m, n in found]
+    return found
+
+def without_mask(x: Tensor, largest: Tensor) -> Tensor:
+    "What was read of a tensor, the largest magnitude first; zeros where it is a mask."
+    on_host = x.is_cpu and not torch.compiler.is_compiling()
+    if on_host and not largest.flatten()[0].isinf(): return largest  # nearly always
+    return torch.where(is_mask(x), 0, largest)
 
 # %% ../nbs/13_watch.ipynb #a6e76132
 def largest_input(xs: Sequence[Tensor], by_norm: bool) -> Tensor:
     "Largest magnitude in some tensors, or largest norm of a row of them, (), float64; 0 where there are none."
     tops = [torch.zeros((), dtype=torch.float64)]
     for x in map(numbers, xs):
-        top = largest(x)
-        if torch.compiler.is_compiling() or not x.is_cpu or top.isinf(): top = torch.where(is_mask(x), 0, top) if x.numel() else top
-        if by_norm and x.dim() > 1 and x.numel():
+        if not x.numel(): continue
+        top = without_mask(x, largest(x)).double()
+        if by_norm and x.dim() > 1:
             unit = x.flatten(1) / torch.where(top > 0, top, 1)
             top = top * torch.linalg.vector_norm(unit, dim=1).amax()
-        tops.append(top.double())
+        tops.append(top)
     return torch.stack([top.to(tops[-1].device) for top in tops]).max()
 
 # %% ../nbs/13_watch.ipynb #7b3b7065
@@ -91,7 +97,7 @@ class Row:
         for x, layout in with_layouts(tensors(out), self.layout):
             for degree, new, n in measured(x, layout, self.wanted):
                 new = new.to(now.device)
-                if layout is not None: self.degrees[min(degree, DEGREES - 1)].copy_(torch.maximum(self.degrees[degree], new[0]))
+                if layout is not None: self.note_degree(degree, new[0])
                 stats = new.unbind() if fresh else [
                     s.combine(a, entries, b, n) for s, a, b in zip(STATISTICS, stats, new.unbind())]
                 entries, lost, fresh = entries + n, lost | ~new[0].isfinite(), False
@@ -104,7 +110,12 @@ class Row:
             torch.where(made, begun, begin), torch.where(made, now, end)]))
         if not torch.compiler.is_compiling(): self.fresh = False
 
-    def largest_weight(self): return torch.stack([largest(w).double().to(self.values.device) for w in self.weights]).max()
+    def note_degree(self, degree, top):
+        most = self.degrees[min(degree, DEGREES - 1)]
+        most.copy_(torch.maximum(most, top))
+
+    def largest_weight(self):
+        return torch.stack([largest(numbers(w)).double().to(self.values.device) for w in self.weights]).max()
 
 def with_layouts(xs, layout):
     "Each tensor with its layout, where there is one for all or one for each."
@@ -116,7 +127,7 @@ SAMPLE = 1024  # entries of each weight, evenly spaced
 class Training:
     "What a backward pass and an optimizer do to the weights of a module."
 
-    def __init__(self, weights: list[Tensor]):
+    def __init__(self, weights: Sequence[Tensor]):
         self.weights = weights
         self.last = self.sample()
 
@@ -127,7 +138,7 @@ class Training:
 
     @torch.no_grad()
     def read(self) -> Tensor:
-        "Largest gradient, -1 where there is none, and the size of the update since the last time beside the weight's, (2,)."
+        "Largest gradient, -1 where there is none, and the size of the last update beside that of the weights, (2,)."
         now, before = self.sample(), self.last
         self.last = now
         grads = [largest(numbers(w.grad)).double().to(now.device) for w in self.weights if w.grad is not None]
@@ -141,7 +152,7 @@ class Keeper(Protocol):
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
 
 # %% ../nbs/13_watch.ipynb #fb78df5c
-def row_kinds(): return [*(s.name for s in STATISTICS), *ROW, *(f"max_l{l}" for l in range(DEGREES))]
+def row_kinds(): return [*(s.name for s in STATISTICS), *ROW, *(f"max_l{degree}" for degree in range(DEGREES))]
 
 def shown(row: dict[str, float]) -> dict[str, float]:
     "The numbers of a module that have a meaning: of degrees, gradients and losses only where there are any."
@@ -164,8 +175,11 @@ def outside_transforms(f: Callable[..., None], *given: Any) -> None:
 class Watch:
     "Reads the statistics of chosen modules, see `watch`."
 
-    def __init__(self, model: nn.Module, modules: dict[str, nn.Module], keep: Keeper, known: dict[str, Any], wanted: Which):
-        self.model, self.keep, self.layouts = model, keep, {n: known[n] for n in modules if known.get(n) is not None}
+    def __init__(
+        self, model: nn.Module, modules: dict[str, nn.Module], keep: Keeper, known: dict[str, Any], wanted: Which = (),
+    ):
+        self.model, self.keep = model, keep
+        self.layouts = {name: known[name] for name in modules if known.get(name) is not None}
         dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()} or {torch.float32}
         self.limit = max(float(torch.finfo(dtype).max) for dtype in dtypes)  # the largest number there is
         self.limits: dict[str, float] = {}  # of modules whose numbers are smaller
@@ -210,9 +224,9 @@ class Watch:
             except Exception as e: self.skipped[name] = f"{type(e).__name__}: {e}"
 
     def read(self, step: int) -> Capture:
-        """What the forward passes since the last reading showed, in the order of the pass. One transfer from the device.
+        """What the forward passes since the last reading showed, in the order of the pass.
 
-        Raises RuntimeError where there was none."""
+        One transfer from the device. Raises RuntimeError where there was no forward pass."""
         sites, rows, training = self.sites.values(), self.rows.values(), self.training.values()
         buffers = [b for site in sites for b in (site.entries, site.value, site.before)]
         buffers += [b for row in rows for b in (row.values, row.degrees)] + [t.read() for t in training]
@@ -297,7 +311,8 @@ def lost_weight(step, of):
         key = {"weight": "weight_max", "gradient": "grad_max"}[kind]
         for name in names:
             if math.isfinite(value := of[name].get(key, 0.0)): continue
-            return {"step": step, "site": name, "cause": kind, "what": f"{kind} is {value}, where activations are finite"}
+            what = f"{kind} is {value}, where activations are finite"
+            return {"step": step, "site": name, "cause": kind, "what": what}
     return None
 
 # %% ../nbs/13_watch.ipynb #94169bd1
