@@ -107,8 +107,8 @@ class Attached:
     def __call__(self, module, args, kwargs, out):
         x = out if self.output is None else part(out, self.output)
         if not torch.is_tensor(x):
-            raise ValueError(f"{self.site.name} gets a stabilizer, but {type(module).__name__} hands on no tensor there; "
-                             "give `output`, an index or a key.")
+            raise ValueError(f"{self.site.name} gets a stabilizer, but {type(module).__name__} hands on no tensor "
+                             "there; give `output`, an index or a key.")
         new = self.stabilized(x, self.entered(args, kwargs) if self.update else 0)
         return new if self.output is None else replaced(out, self.output, new)
 
@@ -117,7 +117,7 @@ class Attached:
         key = self.output or 0
         x = part([*args, *kwargs.values()] if isinstance(key, int) else args[0] if args else kwargs, key)
         if torch.is_tensor(x): return x
-        raise ValueError(f"{self.site.name} should be an update, but no tensor comes in at {key!r}; leave out `update`.")
+        raise ValueError(f"{self.site.name} is no update, since no tensor comes in at {key!r}; leave out `update`.")
 
     def stabilized(self, x, start):
         if self.site.value.device != x.device: self.site.to(x.device)
