@@ -27,7 +27,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUseDefault
 from torch import Tensor, nn
 from typing_extensions import dataclass_transform
 
-from .modules import Layout, classes, forget_compiled, layouts, modules, split
+from .modules import Layout, classes, layouts, modules, split
 from .sites import Site, sites
 
 # %% ../nbs/05_stabilizer.ipynb #2dab7b3c
@@ -87,6 +87,7 @@ def replaced(out, key, new):
     if isinstance(out, tuple):
         parts = (*out[:key], new, *out[key + 1 :])
         return type(out)(*parts) if hasattr(out, "_fields") else parts
+    if type(out) is dict: return {**out, key: new}  # a compiler does not know `copy`
     out = copy.copy(out)
     if isinstance(out, (dict, list)): out[key] = new
     else: setattr(out, key, new)
@@ -152,7 +153,7 @@ def attached_sites(model, pattern, output, vector, update):
             hook = Attached(name, output, layout, bool(vector), update)
             module.register_forward_hook(hook, with_kwargs=True)
         found[hook.site.name] = hook.site
-    forget_compiled(model)
+    torch.compiler.reset()  # code that is compiled already would never call a new hook
     return found
 
 # %% ../nbs/05_stabilizer.ipynb #3445758a
@@ -181,7 +182,7 @@ def detach(model: nn.Module) -> None:
         for key in [key for key, hook in module._forward_hooks.items() if isinstance(hook, Attached)]:
             module._forward_hooks.pop(key)
             module._forward_hooks_with_kwargs.pop(key, None)
-    forget_compiled(model)
+            torch.compiler.reset()
 
 # %% ../nbs/05_stabilizer.ipynb #d5ef97f1
 def refuse_bool(value: object) -> object:

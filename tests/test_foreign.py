@@ -1,0 +1,259 @@
+"""Networks that know nothing of painn_nb: what is read of them, who is named, what is attached, and what stays as it was."""
+
+import copy
+import io
+import pickle
+import warnings
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from painn_nb.post_mortem import post_mortem
+from painn_nb.stabilizer import ClipNorm, attach, attached, detach
+from painn_nb.watch import culprits, examine, watch
+
+
+class Messages(nn.Module):
+    "A layer that calls one module twice, uses weights of a module that it never calls, and returns a dict."
+    def __init__(self):
+        super().__init__()
+        self.edge, self.norm, self.out = nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 6)
+
+    def forward(self, h):
+        for _ in range(2): h = h + torch.tanh(self.edge(self.norm(h)))
+        return {"h": nn.functional.linear(h, self.out.weight, self.out.bias), "n": len(h)}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.layers = nn.Linear(3, 6), nn.ModuleList(Messages() for _ in range(2))
+        self.head = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.1), torch.jit.script(nn.Linear(6, 1)))
+
+    def forward(self, x):
+        h = self.embed(x)
+        for layer in self.layers: h = layer(h)["h"]
+        return self.head(h)
+
+
+class Recurrent(nn.Module):
+    def __init__(self): super().__init__(); self.lstm, self.head = nn.LSTM(3, 5, 2), nn.Linear(5, 1)
+    def forward(self, x): return self.head(self.lstm(x)[0])
+
+
+class Forces(nn.Module):
+    "Energies and their gradient, so that training needs a second derivative."
+    def __init__(self): super().__init__(); self.energy = nn.Sequential(nn.Linear(3, 8), nn.Softplus(), nn.Linear(8, 1))
+    def forward(self, x):
+        x = x.detach().requires_grad_()
+        energy = self.energy(x)
+        return torch.cat([energy, torch.autograd.grad(energy.sum(), x, create_graph=True)[0]], 1)
+
+
+class Attention(nn.Module):
+    "Attention with a mask of 0 and -inf, whose projection is used and never called."
+    def __init__(self): super().__init__(); self.up, self.attend = nn.Linear(3, 8), nn.MultiheadAttention(8, 2, dropout=0.1)
+    def forward(self, x):
+        x, mask = self.up(x), torch.full((len(x), len(x)), -torch.inf).triu(1)
+        return self.attend(x, x, x, attn_mask=mask)[0]
+
+
+NETWORKS = [Net, Recurrent, Forces, Attention]
+
+
+def made(kind, seed=0):
+    torch.manual_seed(seed)
+    return kind(), torch.randn(7, 3)
+
+
+def trained(kind, watched):
+    "Weights, buffers and random numbers after five steps."
+    net, x = made(kind)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    def step():
+        net(x).square().mean().backward()
+        optimizer.step(); optimizer.zero_grad()
+    if not watched:
+        for _ in range(5): step()
+    else:
+        with watch(net) as w:
+            for k in range(5): step(); w.capture(k)
+        assert not w.skipped
+    return [*net.state_dict().values(), torch.random.get_rng_state()], list(net.state_dict())
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_watched_training_is_the_same_bit_for_bit(kind):
+    (alone, keys), (beside, same_keys) = trained(kind, False), trained(kind, True)
+    assert keys == same_keys and all(torch.equal(a, b) for a, b in zip(alone, beside))
+
+
+def owners(net):
+    "Each module that owns weights, with the one to be named: itself, or who uses it without a call."
+    uncalled = {"layers.0.out": "layers.0", "layers.1.out": "layers.1", "attend.out_proj": "attend"}
+    for name, module in net.named_modules():
+        for weight, _ in module.named_parameters(recurse=False): yield name, weight, uncalled.get(name, name)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_nan_in_any_weight_is_put_on_its_module(kind):
+    for name, weight, culprit in owners(made(kind)[0]):
+        net, x = made(kind)
+        with torch.no_grad(): getattr(net.get_submodule(name), weight).view(-1)[0] = torch.nan
+        with watch(net) as w: net(x)
+        assert culprits(w.read(0))["produced_by"] == [culprit], (name, weight)
+        failure = post_mortem(net, lambda net=net, x=x: net(x).sum())
+        assert (failure["produced_by"], failure["cause"]) == ([culprit], "weight"), (name, weight)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_an_operation_that_fails_is_put_on_its_module(kind):
+    class Fails(nn.Module):
+        def forward(self, *given): return given[0] / 0 * 0
+    net, x = made(kind)
+    name = {Net: "layers.1.norm", Recurrent: "head", Forces: "energy.1", Attention: "up"}[kind]
+    parent, _, child = name.rpartition(".")
+    setattr(net.get_submodule(parent), child, Fails())
+    if kind is Attention: net.forward = lambda x: net.up(x)
+    with watch(net) as w: net(x)
+    failure = culprits(w.read(0))
+    assert (failure["produced_by"], failure["cause"]) == ([name], "operation")
+    failure = post_mortem(net, lambda: net(x).sum())
+    assert (failure["produced_by"], failure["cause"]) == ([name], "operation")
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_post_mortem_leaves_everything_as_it_was(kind):
+    net, x = made(kind)
+    with torch.no_grad(): next(net.parameters())[0] = torch.nan
+    before, drawn = copy.deepcopy(net.state_dict()), torch.random.get_rng_state()
+    assert post_mortem(net, lambda: net(x).sum())["cause"] == "weight"
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(torch.random.get_rng_state(), drawn) and all(p.grad is None for p in net.parameters())
+
+
+def test_copies_and_files_of_a_watched_model_are_clean():
+    net, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.randn(2, 3)
+    averaged = torch.optim.swa_utils.AveragedModel(net)
+    with watch(net) as w:
+        net(x)
+        twin, file = copy.deepcopy(net), io.BytesIO()
+        pickle.loads(pickle.dumps(net)); torch.save(net, file); averaged.update_parameters(net)
+        assert w.read(0)
+    for model in (net, twin):
+        assert not list(model.buffers()) and not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("transform", [torch.func.jacrev, torch.func.jacfwd, torch.vmap,
+                                       lambda f: torch.func.grad(lambda x: f(x).sum())])
+def test_functional_transforms_are_watched(transform):
+    net, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh()), torch.randn(5, 3)
+    want = transform(net)(x)
+    with watch(net) as w: got = transform(net)(x)
+    assert torch.equal(got, want) and not w.skipped
+    assert w.read(0)["debug/0.max"] == pytest.approx(net[0](x).abs().max().item(), rel=1e-5)
+
+
+@dataclass
+class Out:
+    energy: torch.Tensor
+    wave: torch.Tensor
+
+
+class Odd(nn.Module):
+    "Sparse inputs, complex and dataclass outputs, weights in int8, a number type of its own."
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.quantized = nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False)
+
+    def forward(self, adjacency, x):
+        h = (adjacency @ self.linear(x)).double() * 1e50
+        return Out(h, torch.complex(h, 0 * h))
+
+
+def test_what_is_unusual_is_read_or_left_out():
+    net, x = Odd(), torch.randn(3, 3)
+    with watch(net) as w: out = net(torch.eye(3).to_sparse(), x)
+    record = w.read(0)
+    assert record["debug/Odd().max"] == pytest.approx(out.energy.abs().max().item()) and not culprits(record)
+    with watch(net) as w: net(torch.eye(0).to_sparse(), torch.zeros(0, 3))
+    assert w.read(0)["debug/linear.max"] == 0 and not w.skipped
+
+
+class Broken(dict):
+    def values(self): raise OSError("not today")
+
+
+def test_what_cannot_be_read_is_listed_and_breaks_nothing():
+    class Strange(nn.Module):
+        def forward(self, x): return Broken(x=x)
+    net = nn.Sequential(nn.Linear(2, 2), Strange())
+    with watch(net) as w: net(torch.ones(1, 2))
+    assert "OSError: not today" in w.skipped["1"] and w.read(0)["debug/0.max"] > 0
+
+
+def test_a_part_that_is_called_alone_is_judged_step_by_step():
+    net, x = nn.ModuleDict({"a": nn.Linear(4, 4)}), torch.randn(2, 4)
+    with watch(net) as w:
+        net["a"](x * torch.nan)
+        first = w.capture(0)
+        net["a"](x)
+        assert culprits(first)["cause"] == "input" and culprits(w.capture(1)) is None
+
+
+def test_half_precision_is_forecast_at_its_own_limit():
+    net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 1))
+    with torch.no_grad(): net[0].weight.fill_(1)
+    with warnings.catch_warnings(record=True) as told, watch(net, "0") as w, torch.no_grad():
+        warnings.simplefilter("always")
+        for step in range(13):
+            with torch.autocast("cpu", torch.float16): net[0](torch.full((1, 4), 2.0**step))
+            w.capture(step)
+    assert "at step 7, 0 is on its way to overflow at step 14" in str(told[0].message)
+
+
+def test_the_way_back_is_told_from_the_loss():
+    net, x = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1)), torch.randn(2, 4)
+    failure = post_mortem(net, lambda: (net(x) * 0).abs().sqrt().sum())
+    assert failure["site"] == "loss" and failure["what"].startswith("gradient is")
+
+
+class Layer(nn.Module):
+    def __init__(self): super().__init__(); self.net = nn.Linear(8, 8, bias=False)
+    def forward(self, q, mu): return {"q": q + self.net(q), "mu": 100 * self.net(mu)}
+
+
+class Equivariant(nn.Module):
+    def __init__(self): super().__init__(); self.layers = nn.ModuleList(Layer() for _ in range(2))
+    def forward(self, q, mu):
+        for layer in self.layers: q, mu = layer(q, mu).values()
+        return q, mu
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_stabilizer_on_somebody_elses_output(compiled):
+    torch.manual_seed(0)
+    net, given = Equivariant().double(), (torch.randn(5, 8).double(), torch.randn(5, 3, 8).double())
+    run = torch.compile(net, fullgraph=True, backend="aot_eager") if compiled else net
+    before, keys = run(*given), list(net.state_dict())
+    attach(net, "layers.?", lambda: ClipNorm(10.0), output="mu", vector=True)
+    with watch(run) as w: q, mu = run(*given)
+    record = w.read(0)
+    assert record["debug/layers.1.mu_norm_max"] <= 10 < record["debug/layers.1.mu_before_clip_norm"]
+    assert record["debug/layers.1.mu_held_by_clip_norm"] > 0 and list(net.state_dict()) == keys
+    turn, _ = torch.linalg.qr(torch.randn(3, 3).double())
+    torch.testing.assert_close(run(given[0], turn @ given[1])[1], turn @ mu)
+    assert torch.equal(q, before[0]) and mu.norm(dim=1).max() <= 10
+    detach(net)
+    assert torch.equal(run(*given)[1], before[1]) and not attached(net)
+
+
+def test_examine_shows_all_modules_of_a_network_and_its_attached_sites():
+    net, given = Equivariant(), (torch.randn(5, 8), torch.randn(5, 3, 8))
+    attach(net, "layers.0", lambda: ClipNorm(1.0), output="mu", vector=True)
+    assert {r.site for r in examine(net, *given).largest} == {
+        "layers.0.mu", "layers.0.net", "layers.0", "layers.1.net", "layers.1", "Equivariant()"}
