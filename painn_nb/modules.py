@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Which', 'Before', 'After', 'Layout', 'Parts', 'LAYOUTS', 'whole_name', 'modules', 'chosen', 'select',
            'forget_compiled', 'following', 'readable', 'parts_of', 'tensors', 'numbers', 'is_mask', 'irreps',
-           'degrees_along', 'split', 'classes', 'own_layout', 'layouts']
+           'as_layout', 'degrees_along', 'split', 'classes', 'own_layout', 'layouts']
 
 # %% ../nbs/04_modules.ipynb #fb9a56df
 import dataclasses
@@ -128,13 +128,16 @@ def is_mask(x: Tensor) -> Tensor:
     return (high == 0) & low.isneginf()
 
 # %% ../nbs/04_modules.ipynb #9bbf5fcd
-Layout = int | str | Iterable[Any] | None  # an axis; irreps, as text or of e3nn; None: scalars
+Layout = int | str | tuple["Layout", ...] | None  # an axis; irreps; one for each tensor; None: scalars
 
-def irreps(layout: str | Iterable[Any]) -> list[tuple[int, int]]:
+def irreps(layout: str) -> list[tuple[int, int]]:
     "Multiplicity and degree of each part of irreps: `8x0e+4x1o` -> [(8, 0), (4, 1)]."
-    if isinstance(layout, str):
-        return [(int(n or 1), int(degree)) for n, degree in re.findall(r"(?:(\d+)x)?(\d+)[eo]", layout)]
-    return [(mul, ir.l) for mul, ir in layout]
+    return [(int(n or 1), int(degree)) for n, degree in re.findall(r"(?:(\d+)x)?(\d+)[eo]", layout)]
+
+def as_layout(given: Any) -> Layout:
+    "A layout that was told; e3nn's irreps become text."
+    if given is None or isinstance(given, (int, str)): return given
+    return f"{given}" if hasattr(type(given), "lmax") else tuple(as_layout(part) for part in given)
 
 # %% ../nbs/04_modules.ipynb #f6d616d6
 def degrees_along(size: int, dims: int) -> list[int]:
@@ -148,7 +151,7 @@ Parts = list[tuple[int, Tensor]]  # of each part its degree, and its numbers (..
 
 def split(
     x: Tensor,
-    layout: Layout,
+    layout: int | str | None,
 ) -> tuple[Parts, Callable[[list[Tensor]], Tensor]]:
     """The parts of a tensor by degree, and what joins such parts again. Entries that are no vectors have degree 0.
 
@@ -188,14 +191,14 @@ def classes(module: nn.Module) -> list[str]:
 # %% ../nbs/04_modules.ipynb #90934bf2
 def own_layout(module: nn.Module) -> Any:
     "What e3nn's modules say of their output."
-    try: return getattr(module, "irreps_out", None)
+    try: return as_layout(getattr(module, "irreps_out", None))
     except Exception: return None  # a property of somebody else's
 
 def layouts(
     model: nn.Module,
-    told: Mapping[str, Layout] | None = None,  # patterns of names -> what such a module hands on; comes first
-) -> dict[str, Layout | tuple[Layout, ...]]:
-    """The layouts of the modules that hand on vectors, by name: of all their tensors, or a tuple with one for each.
+    told: Mapping[str, Any] | None = None,  # patterns of names -> layouts, or irreps of e3nn; comes first
+) -> dict[str, Layout]:
+    """The layouts of the modules that hand on vectors, by name.
 
     Raises ValueError where a pattern of `told` means no module."""
     named, told = modules(model), told or {}
@@ -207,9 +210,10 @@ def layouts(
         below = "" if name == whole_name(model) else f"{name}."
         for cls in classes(module):
             for path, layout in LAYOUTS.get(cls, {}).items():
-                known = layout(module) if callable(layout) else layout
+                known = as_layout(layout(module)) if callable(layout) else layout
                 found |= {n: known for n in named if (fnmatchcase(n, f"{below}{path}") if path else n == name)}
         if (own := own_layout(module)) is not None:
             found |= {n: own for n in named if n == name or n.startswith(f"{below}_compiled")}
-    for pattern, layout in told.items(): found |= {name: layout for name in named if fnmatchcase(name, pattern)}
+    for pattern, layout in told.items():
+        found |= {name: as_layout(layout) for name in named if fnmatchcase(name, pattern)}
     return {name: found[name] for name in named if name in found}

@@ -82,10 +82,12 @@ class Trace(TorchDispatchMode):
         self.next = torch.autograd._get_sequence_nr()
 
     def place(self) -> tuple[str, bool]:
-        "The module that runs, and whether on the way back."
-        call = self.running[-1] if self.running else Running(LOSS, None, [])
-        if (node := current_node()) == call.node: return call.name, False  # or once more forward, in a checkpoint
-        return (LOSS if node is None else self.born.get(node, LOSS)), True
+        "The innermost module that runs and was given nothing lost, or LOSS; and whether on the way back."
+        node = current_node()
+        calls = [call for call in self.running if call.node == node]  # in a checkpoint, too, that runs once more
+        if not calls and node is not None: return self.born.get(node, LOSS), True
+        blameless = [call.name for call in calls if all(x.wanted for x in call.given)] or [call.name for call in calls]
+        return (blameless[-1] if calls else LOSS), False
 
     def begin(self, name: str, given: list[Lost]): self.running.append(Running(name, current_node(), given))
 
