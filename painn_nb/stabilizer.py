@@ -27,7 +27,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUseDefault
 from torch import Tensor, nn
 from typing_extensions import dataclass_transform
 
-from .modules import Layout, classes, layouts, modules, split
+from .modules import classes, layouts, modules, split
 from .sites import Site, sites
 
 # %% ../nbs/05_stabilizer.ipynb #2dab7b3c
@@ -100,7 +100,7 @@ def part(x, key):
 # %% ../nbs/05_stabilizer.ipynb #8428e193
 class Attached:
     "A hook that lets an output of a module pass a site."
-    def __init__(self, name: str, output: int | str | None, layout: Layout, vector: bool, update: bool):
+    def __init__(self, name: str, output: int | str | None, layout: Any, vector: bool, update: bool):
         self.place, self.layout, self.update = (output, vector, update), layout, update
         self.output, self.site = output, Site(vector).double()
         self.site.name = ".".join([name, *([] if output is None else [f"{output}"]), *(["update"] if update else [])])

@@ -9,6 +9,7 @@ __all__ = ['Keeper', 'Watch', 'makers', 'culprits', 'watch', 'examine']
 import itertools
 import math
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,59 +46,74 @@ def measured(x: Tensor, layout: Any, wanted: bool = False) -> list[tuple[int, Te
     if layout is None: found = [(degree, without_mask(x, m), n) for degree, m, n in found]
     return found
 
-def without_mask(x: Tensor, largest: Tensor) -> Tensor:
+def may_be_inf(top: Tensor) -> bool:
+    "Whether a magnitude () is inf, where that is known without waiting; else True."
+    return torch.compiler.is_compiling() or not top.is_cpu or bool(top.isinf())
+
+def without_mask(x: Tensor, read: Tensor) -> Tensor:
     "What was read of a tensor, the largest magnitude first; zeros where it is a mask."
-    on_host = x.is_cpu and not torch.compiler.is_compiling()
-    if on_host and not largest.flatten()[0].isinf(): return largest  # nearly always
-    return torch.where(is_mask(x), 0, largest)
+    return torch.where(is_mask(x), 0, read) if may_be_inf(read.flatten()[0]) else read
 
 # %% ../nbs/13_watch.ipynb #a6e76132
-def largest_input(xs: Sequence[Tensor], by_norm: bool) -> Tensor:
-    "Largest magnitude in some tensors, or largest norm of a row of them, (), float64; 0 where there are none."
-    tops = [torch.zeros((), dtype=torch.float64)]
-    for x in map(numbers, xs):
-        if not x.numel(): continue
-        top = without_mask(x, largest(x)).double()
-        if by_norm and x.dim() > 1:
-            unit = x.flatten(1) / torch.where(top > 0, top, 1)
-            top = top * torch.linalg.vector_norm(unit, dim=1).amax()
-        tops.append(top)
-    return torch.stack([top.to(tops[-1].device) for top in tops]).max()
+def top_of(x: Tensor, by_norm: bool) -> Tensor:
+    "Largest magnitude of a tensor, or largest norm of a row of it, (), float64."
+    x = numbers(x)
+    if not x.numel(): return torch.zeros((), dtype=torch.float64, device=x.device)
+    top = torch.linalg.vector_norm(x.flatten(1), dim=1).amax() if by_norm and x.dim() > 1 else largest(x)
+    if by_norm and may_be_inf(top): top = largest(x)  # only the squares may have overflowed
+    return without_mask(x, top).double()
+
+class Seen:
+    "What was read of tensors that were looked at already."
+    def __init__(self, by_norm: bool): self.by_norm, self.known = by_norm, {}
+
+    def read(self, x: Tensor, how: Callable[..., Any], *more: Any) -> Any:
+        "`how(x, *more)`, or what it was."
+        if torch.compiler.is_compiling() or x.is_inference(): return how(x, *more)
+        key = id(x), how, *more
+        known, version, found = self.known.get(key, (lambda: None, None, None))
+        if known() is not x or version != x._version:
+            found = how(x, *more)
+            self.known[key] = weakref.ref(x), x._version, found
+        return found
+
+    def top(self, x: Tensor) -> Tensor: return self.read(x, top_of, self.by_norm)
+
+    def largest(self, xs: Sequence[Tensor], device: torch.device) -> Tensor:
+        "The largest of all, (), float64; 0 where there are none."
+        tops = [self.top(x).to(device) for x in xs]
+        return torch.stack(tops).max() if tops else torch.zeros((), dtype=torch.float64, device=device)
 
 # %% ../nbs/13_watch.ipynb #7b3b7065
 ROW = ("input_max", "weight_max", "entries", "limit", "first", "begin", "end")  # after the statistics
-DEGREES = 7  # 0 to 6 are told apart
+DEGREES = tuple(f"max_l{degree}" for degree in range(8))  # after these
+
+def row_kinds(): return [*(s.name for s in STATISTICS), *ROW, *DEGREES]
 
 class Row:
     "What the calls of one module add up to."
 
-    def __init__(self, module: nn.Module, layout: Any, wanted: bool, by_norm: bool, device: torch.device | str):
-        self.layout, self.wanted, self.by_norm = layout, wanted, by_norm
+    def __init__(self, module: nn.Module, layout: Any, wanted: bool, seen: Seen, device: torch.device | str):
+        self.layout, self.wanted, self.seen = layout, wanted, seen
         self.weights = [p for p in module.parameters(recurse=False) if readable(p) and p.numel()]
-        self.values = torch.zeros(len(STATISTICS) + len(ROW), dtype=torch.float64, device=device)
-        self.degrees = torch.full((DEGREES,), -1.0, dtype=torch.float64, device=device)
+        self.values = torch.zeros(len(row_kinds()), dtype=torch.float64, device=device)
         self.open: list[tuple[Tensor, Tensor]] = []  # of calls that have not ended: when they began, largest input
         self.fresh = True  # nothing was added since the last reading; eager code asks for it
 
-    def reset(self):
-        self.values.zero_()
-        self.degrees.fill_(-1)
-        self.open.clear()
-        self.fresh = True
-
-    def begin(self, now: Tensor, args: Any): self.open.append((now, largest_input(tensors(args), self.by_norm)))
+    def begin(self, now: Tensor, args: Any): self.open.append((now, self.seen.largest(tensors(args), now.device)))
 
     def end(self, now: Tensor, kwargs: Any, out: Any):
         begun, top = self.open.pop()
-        if kwargs: top = torch.maximum(top, largest_input(tensors(kwargs), self.by_norm).to(top.device))
-        top = top.to(now.device)
+        if kwargs: top = torch.maximum(top, self.seen.largest(tensors(kwargs), now.device))
         fresh = self.fresh and not torch.compiler.is_compiling()
-        *stats, most, weight, entries, limit, first, begin, end = self.values.clone().unbind()
+        old = self.values.clone().unbind()
+        stats, rest, tops = old[: len(STATISTICS)], old[len(STATISTICS) : -len(DEGREES)], [*old[-len(DEGREES) :]]
+        most, weight, entries, limit, first, begin, end = rest
         lost = torch.zeros_like(top, dtype=torch.bool)
         for x, layout in with_layouts(tensors(out), self.layout):
-            for degree, new, n in measured(x, layout, self.wanted):
+            for degree, new, n in self.seen.read(x, measured, layout, self.wanted):
                 new = new.to(now.device)
-                if layout is not None: self.note_degree(degree, new[0])
+                if layout is not None: tops[degree] = torch.maximum(tops[degree], new[0])
                 stats = new.unbind() if fresh else [
                     s.combine(a, entries, b, n) for s, a, b in zip(STATISTICS, stats, new.unbind())]
                 entries, lost, fresh = entries + n, lost | ~new[0].isfinite(), False
@@ -107,12 +123,8 @@ class Row:
         if self.weights and (self.fresh or torch.compiler.is_compiling()): weight = self.largest_weight()
         self.values.copy_(torch.stack([
             *stats, torch.maximum(most, top), weight, entries, limit, torch.where(first == 0, now, first),
-            torch.where(made, begun, begin), torch.where(made, now, end)]))
+            torch.where(made, begun, begin), torch.where(made, now, end), *tops]))
         if not torch.compiler.is_compiling(): self.fresh = False
-
-    def note_degree(self, degree, top):
-        most = self.degrees[min(degree, DEGREES - 1)]
-        most.copy_(torch.maximum(most, top))
 
     def largest_weight(self):
         return torch.stack([largest(numbers(w)).double().to(self.values.device) for w in self.weights]).max()
@@ -152,11 +164,9 @@ class Keeper(Protocol):
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
 
 # %% ../nbs/13_watch.ipynb #fb78df5c
-def row_kinds(): return [*(s.name for s in STATISTICS), *ROW, *(f"max_l{degree}" for degree in range(DEGREES))]
-
 def shown(row: dict[str, float]) -> dict[str, float]:
     "The numbers of a module that have a meaning: of degrees, gradients and losses only where there are any."
-    degrees = [kind for kind, value in row.items() if kind.startswith("max_l") and not value < 0]
+    degrees = [kind for kind in DEGREES if row[kind] != 0]
     kinds = [*(s.name for s in STATISTICS), "input_max", *(degrees if len(degrees) > 1 else ())]
     if "grad_max" in row: kinds += ["weight_max", "update_ratio", *([] if row["grad_max"] < 0 else ["grad_max"])]
     if row["end"]: kinds += ["begin", "end"]
@@ -186,7 +196,8 @@ class Watch:
         self.sites = {name: m for name, m in modules.items() if isinstance(m, Site)} | attached(model)
         self.hooked = {name: m for name, m in modules.items() if not isinstance(m, Site)}
         self.device = next(model.parameters(), torch.empty(0)).device
-        self.rows = {name: Row(m, known.get(name), chosen(wanted, name, m), bool(known), self.device)
+        self.seen = Seen(by_norm=bool(known))
+        self.rows = {name: Row(m, known.get(name), chosen(wanted, name, m), self.seen, self.device)
                      for name, m in self.hooked.items()}
         self.training = {name: Training(row.weights) for name, row in self.rows.items() if row.weights}
         self.now = torch.zeros(1, dtype=torch.float64, device=self.device)  # counts beginnings and ends of calls
@@ -207,8 +218,10 @@ class Watch:
 
     def reset(self) -> None:
         "Forget what was read."
-        for part in (*self.sites.values(), *self.rows.values()): part.reset()
-        self.now.zero_()
+        for site in self.sites.values(): site.reset()
+        torch._foreach_zero_([self.now, *(row.values for row in self.rows.values())])
+        for row in self.rows.values(): row.open, row.fresh = [], True
+        self.seen.known.clear()
 
     @torch.no_grad()
     def before(self, name: str, args: Any): self.tell(name, self.rows[name].begin, args)
@@ -229,7 +242,7 @@ class Watch:
         One transfer from the device. Raises RuntimeError where there was no forward pass."""
         sites, rows, training = self.sites.values(), self.rows.values(), self.training.values()
         buffers = [b for site in sites for b in (site.entries, site.value, site.before)]
-        buffers += [b for row in rows for b in (row.values, row.degrees)] + [t.read() for t in training]
+        buffers += [row.values for row in rows] + [t.read() for t in training]
         read = torch.cat([b.flatten().to(self.device) for b in buffers]).tolist()
         self.reset()
         numbers = (float(f"{x:.9g}") for x in read)  # digits enough, and files half as long

@@ -1,4 +1,4 @@
-"""Networks that know nothing of painn_nb: what is read of them, who is named, what is attached, and what stays as it was."""
+"""Networks that know nothing of painn_nb: what is read, who is named, what is attached, and what stays as it was."""
 
 import copy
 import io
@@ -54,7 +54,10 @@ class Forces(nn.Module):
 
 class Attention(nn.Module):
     "Attention with a mask of 0 and -inf, whose projection is used and never called."
-    def __init__(self): super().__init__(); self.up, self.attend = nn.Linear(3, 8), nn.MultiheadAttention(8, 2, dropout=0.1)
+    def __init__(self):
+        super().__init__()
+        self.up, self.attend = nn.Linear(3, 8), nn.MultiheadAttention(8, 2, dropout=0.1)
+
     def forward(self, x):
         x, mask = self.up(x), torch.full((len(x), len(x)), -torch.inf).triu(1)
         return self.attend(x, x, x, attn_mask=mask)[0]
