@@ -6,7 +6,7 @@ GPU_PYTHON ?= $(BIN)/python
 BIN := .venv/bin
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 
-.PHONY: run quick test lint mutants reproduce bench gpu lab notebooks readme readme-text docs chromium
+.PHONY: run quick test lint mutants reproduce bench zoo gpu lab notebooks readme readme-text docs chromium
 
 run: .venv/.ready  ## one ablation: make run RUN=R2 ARGS="-p seed 1"
 	@out=$$(mktemp -d)/run.ipynb && $(BIN)/papermill nbs/run.ipynb $$out -p run $(RUN) $(ARGS) && \
@@ -35,8 +35,11 @@ reproduce: .venv/.ready  ## the runs behind the analysis pages, on all cores; go
 	$(BIN)/python -c "from painn_nb.runs import pack; pack('runs/reproduction')"
 
 bench: .venv/.ready chromium  ## speed beside peers, see benchmarks/; writes benchmarks/results/
-	-$(MAKE) .venv-schnetpack/.ready
+	-$(MAKE) .venv-zoo/.ready
 	for b in step diagnostics simulation startup scale explore; do $(BIN)/python benchmarks/$$b.py || exit 1; done
+
+zoo: .venv-zoo/.ready  ## networks of others: is the right module named, is what is promised true, when do they explode, what does looking cost
+	for b in planted promises thresholds cost; do OMP_NUM_THREADS=1 .venv-zoo/bin/python benchmarks/zoo/$$b.py || exit 1; done
 
 gpu:  ## checks and benchmarks on a GPU, with a Python whose torch sees it
 	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu.py
@@ -45,7 +48,7 @@ lab: .venv/.ready  ## JupyterLab: see a network explode, and save it, with slide
 	$(BIN)/jupyter lab nbs/explore.ipynb
 
 notebooks: .venv/.ready  ## execute all source notebooks in place, clean, export, README
-	cd nbs && for nb in [0-9]*.ipynb howto.ipynb explore.ipynb index.ipynb; do PAINN_NB_STATIC=1 ../$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.store_widget_state=False --inplace $$nb || exit 1; done
+	cd nbs && for nb in [0-9]*.ipynb howto*.ipynb explore.ipynb index.ipynb; do PAINN_NB_STATIC=1 ../$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.store_widget_state=False --inplace $$nb || exit 1; done
 	$(BIN)/nbdev_clean && $(BIN)/nbdev_export
 	$(MAKE) readme
 
@@ -64,10 +67,13 @@ docs: .venv/.ready  ## the site, from the notebooks and the committed runs
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# a peer of the benchmarks; without dependencies of its own, since it asks for a sympy older than torch's
-.venv-schnetpack/.ready:
-	$(PYTHON) -m venv .venv-schnetpack
-	.venv-schnetpack/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy ase h5py pyyaml hydra-core hydra-colorlog \
-		pytorch-lightning torchmetrics rich fasteners dirsync torch-ema matscipy tensorboard tensorboardX tqdm
-	.venv-schnetpack/bin/python -m pip install --quiet --disable-pip-version-check --no-deps schnetpack==2.1.1
+# networks that people train, and the peers of the benchmarks. SchNetPack comes without its dependencies, since it asks
+# for a sympy older than torch's.
+ZOO_PIP = .venv-zoo/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+.venv-zoo/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-zoo
+	$(ZOO_PIP) torch numpy ase h5py pyyaml hydra-core hydra-colorlog pytorch-lightning torchmetrics rich fasteners dirsync \
+		torch-ema matscipy tensorboard tensorboardX tqdm -e . \
+		mace-torch==0.3.16 torch_geometric==2.8.1 egnn-pytorch==0.2.8 gotennet-pytorch==0.3.1 transformers==5.24.0 torchlens==2.36.1
+	$(ZOO_PIP) --no-deps schnetpack==2.1.1
 	touch $@

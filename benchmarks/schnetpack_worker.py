@@ -1,6 +1,6 @@
 """SchNetPack's PaiNN as a process that trains one step whenever it is told to.
 
-It runs in the environment `.venv-schnetpack`. It reads its settings as one line of JSON and writes weights and outputs
+It runs in the environment `.venv-zoo`. It reads its settings as one line of JSON and writes weights and outputs
 to the file named there. Then it answers each line with the seconds of a training step.
 """
 

@@ -3,7 +3,7 @@
 All variants are the same network in the paper's form with the same weights, on the same batch of fully connected
 worlds, with the same threads and dtype, and take turns. `scatter` is this package given an edge list: rows gathered
 by an index, sums scattered by one, filters for every edge, as research code has it. SchNetPack runs as a process in
-an environment of its own (`make .venv-schnetpack/.ready`) and is left out with a message where that is missing.
+an environment of its own (`make .venv-zoo/.ready`) and is left out with a message where that is missing.
 `matrix products` is the time of the multiplications alone: the floor for any implementation of this network. `make
 bench` runs this.
 """
@@ -28,7 +28,7 @@ SETUPS = [
     dict(features=64, batch=1024, dtype="float32"),
     dict(features=128, batch=128, dtype="float64"),
 ]
-PEER = Path(__file__).parents[1] / ".venv-schnetpack" / "bin" / "python"
+PEER = Path(__file__).parents[1] / ".venv-zoo" / "bin" / "python"
 
 
 class SchNetPack:
@@ -104,7 +104,7 @@ def measure(features, batch, dtype):
         if PEER.exists():
             inputs = {"z": z, "pos": pos, "edge_index": edge_index}
             peer = SchNetPack(Path(folder), inputs, **settings, threads=torch.get_num_threads())
-        else: print("SchNetPack is left out: .venv-schnetpack is missing; make .venv-schnetpack/.ready builds it.")
+        else: print("SchNetPack is left out: .venv-zoo is missing; make .venv-zoo/.ready builds it.")
         pos = pos.to(getattr(torch, dtype))
         for name in ("scatter", "eager", *(["compiled"] if can_compile() else [])):
             torch.manual_seed(0)

@@ -175,11 +175,15 @@ def split(
 LAYOUTS: dict[str, dict[str, Layout | Callable[[Any], Any]]] = {
     "schnetpack.model.base.AtomisticModel": {"": 1, "*": 1},
     "schnetpack.representation.painn.PaiNN": {"": 1, "*": 1},
+    "schnetpack.representation.schnet.SchNet": {"": 1},
     "schnetpack.representation.so3net.SO3net": {"": 1, "*": 1},
     "schnetpack.nn.equivariant.GatedEquivariantBlock": {"": 1, "*": 1},
     "torch_geometric.nn.models.visnet.ViSNetBlock": {
         "": 1, "*": 1, "sphere": lambda m: "1o+2e" if m.lmax > 1 else "1o"},
     "torch_geometric.nn.models.visnet.GatedEquivariantBlock": {"": 1, "*": 1},
+    "egnn_pytorch.egnn_pytorch.EGNN_Network": {"": (None, -1)},
+    "egnn_pytorch.egnn_pytorch.EGNN": {"": (None, -1), "coors_norm": -1},
+    "e3nn.nn.models.v2106.gate_points_message_passing.Compose": {"": lambda m: m.second.irreps_out},
     "mace.modules.models.MACE": {"": 1},
     "mace.modules.blocks.InteractionBlock": {"": lambda m: (2, m.hidden_irreps), "reshape": 2},
     "mace.modules.blocks.EquivariantProductBasisBlock": {"": lambda m: m.linear.irreps_out},
@@ -191,7 +195,7 @@ def classes(module: nn.Module) -> list[str]:
 # %% ../nbs/04_modules.ipynb #90934bf2
 def own_layout(module: nn.Module) -> Any:
     "What e3nn's modules say of their output."
-    try: return as_layout(getattr(module, "irreps_out", None))
+    try: return as_layout(getattr(module, "irreps_out", None) or getattr(module, "irreps_node_output", None))
     except Exception: return None  # a property of somebody else's
 
 def layouts(
@@ -207,13 +211,15 @@ def layouts(
             raise ValueError(f"vector names {pattern!r}, which is no module; this model has {', '.join(named)}.")
     found: dict[str, Any] = {}
     for name, module in named.items():
-        below = "" if name == whole_name(model) else f"{name}."
+        below, itself = "" if name == whole_name(model) else f"{name}.", {}
+        if (own := own_layout(module)) is not None:
+            found |= {n: own for n in named if n == name or n.startswith(f"{below}_compiled")}
         for cls in classes(module):
             for path, layout in LAYOUTS.get(cls, {}).items():
                 known = as_layout(layout(module)) if callable(layout) else layout
-                found |= {n: known for n in named if (fnmatchcase(n, f"{below}{path}") if path else n == name)}
-        if (own := own_layout(module)) is not None:
-            found |= {n: own for n in named if n == name or n.startswith(f"{below}_compiled")}
+                if not path: itself = {name: known}
+                else: found |= {n: known for n in named if fnmatchcase(n, f"{below}{path}")}
+        found |= itself
     for pattern, layout in told.items():
         found |= {name: as_layout(layout) for name in named if fnmatchcase(name, pattern)}
     return {name: found[name] for name in named if name in found}

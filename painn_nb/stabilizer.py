@@ -122,13 +122,15 @@ class Attached:
 
     def stabilized(self, x, start):
         if self.site.value.device != x.device: self.site.to(x.device)
-        parts, join = split(x - start, self.layout)
+        acted_on = x - start if self.update else x
+        parts, join = split(acted_on, self.layout)
         known = self.layout is not None
-        if self.site.vector and not any(degree for degree, _ in parts):
+        if self.site.vector and parts[0][1] is acted_on:  # the layout does not fit
             raise ValueError(f"{self.site.name} is {tuple(x.shape)}, in which no vectors lie along {self.layout!r}; "
                              f"give vector=axis, or irreps.")
         meant = [not known or (degree > 0) == self.site.vector for degree, _ in parts]
-        return start + join([self.site(p) if yes else p for yes, (_, p) in zip(meant, parts)])
+        new = join([self.site(p) if yes else p for yes, (_, p) in zip(meant, parts)])
+        return start + new if self.update else new
 
 # %% ../nbs/05_stabilizer.ipynb #9e48a2c4
 def attached(model: nn.Module) -> dict[str, Site]:

@@ -155,7 +155,8 @@ class Training:
         self.last = now
         grads = [largest(numbers(w.grad)).double().to(now.device) for w in self.weights if w.grad is not None]
         top = torch.stack(grads).max() if grads else -torch.ones_like(now[0])
-        return torch.stack([top, (now - before).norm() / before.norm()])
+        moved = (now - before).norm()
+        return torch.stack([top, torch.where(moved == 0, 0, moved / before.norm())])
 
 # %% ../nbs/13_watch.ipynb #6f3c2ae9
 class Keeper(Protocol):

@@ -44,8 +44,8 @@ def schnetpack_painn():
 
 
 def loss_of(out):
-    if isinstance(out, dict): out = torch.cat([out["scalar_representation"], out["vector_representation"].flatten(1)], 1)
-    return out.square().mean()
+    if not isinstance(out, dict): return out.square().mean()
+    return sum(out[f"{kind}_representation"].square().mean() for kind in ("scalar", "vector"))
 
 
 def stepper(model, inputs):
@@ -90,7 +90,7 @@ def peers(step, model, inputs):
     def torchlens():
         import torchlens
         start = time.perf_counter()
-        torchlens.log_forward_pass(model, [copy.copy(x) for x in inputs], layers_to_save="all")
+        torchlens.trace(model, [copy.copy(x) for x in inputs])
         return time.perf_counter() - start + step()
     found = {"detect_anomaly": beside(lambda: torch.autograd.detect_anomaly(check_nan=True)),
              "huggingface": beside(lambda: huggingface(model)), "torchlens": torchlens}
@@ -112,7 +112,8 @@ def costs(build):
     row = {"network": build.__name__, "modules": len(list(model.modules())), "step_ms": 1e3 * base}
     for name in seconds:
         added = [100 * (v - b) / base for v, b in zip(seconds[name], seconds["base"])]
-        if name != "base": row |= {f"{name}_percent": statistics.median(added), f"{name}_quartiles": statistics.quantiles(added, n=4)[::2]}
+        low, middle, high = statistics.quantiles(added, n=4)
+        row |= {f"{name}_percent": middle, f"{name}_quartiles": [low, high]}
     return row
 
 

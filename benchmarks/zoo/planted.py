@@ -41,6 +41,9 @@ def outputs(model, loss):
     return calls
 
 
+def holds(m, weight): return any(weight is p for p in m.parameters(recurse=False))
+
+
 def weights(model, loss):
     "Each module with weights of its own, as paths of those that hold this weight; meanwhile the weight is lost."
     for _, m in model.named_modules():
@@ -50,7 +53,7 @@ def weights(model, loss):
             data.view(-1)[0] = torch.nan
             if loss().isfinite(): data.fill_(torch.nan)
             effect = not loss().isfinite()
-            if effect: yield [q for q, other in model.named_modules() if any(p is x for x in other.parameters(recurse=False))]
+            if effect: yield [path for path, m in model.named_modules() if holds(m, p)]
             data.copy_(kept)
             if effect: break
 
@@ -81,15 +84,15 @@ def right_paths(model, loss, paths):
         right.add(path)
     at = [path for path, m in model.named_modules() if isinstance(m, Site)]
     beside = [path for path, m in model.named_children() if not any(isinstance(part, Site) for part in m.modules())]
-    for read in (at, at + beside) if at else ():
-        right |= set([path for path, _, out in calls if path in read and not all(x.isfinite().all() for x in tensors(out))][:1])
+    lost = [path for path, _, out in calls if not all(x.isfinite().all() for x in tensors(out))]
+    for read in (at, at + beside) if at else (): right |= set([path for path in lost if path in read][:1])
     return right
 
 
 def state(model):
     "All that no question may change."
-    marks = [(path, len(m._forward_hooks), len(m._forward_pre_hooks), [name for name, _ in m.named_buffers(recurse=False)])
-             for path, m in model.named_modules()]
+    def buffers(m): return [name for name, _ in m.named_buffers(recurse=False)]
+    marks = [(path, len(m._forward_hooks), len(m._forward_pre_hooks), buffers(m)) for path, m in model.named_modules()]
     marks += [(path, len(p._backward_hooks or ()), p.grad is None) for path, p in model.named_parameters()]
     values = model.state_dict()
     return [*marks, list(values)], [x.detach().clone() for x in (*values.values(), torch.get_rng_state())]
@@ -142,7 +145,8 @@ def examined(network):
         for question in QUESTIONS:
             answer, left_alone = ask(model, loss, question, start)
             said, crash = told(answer), bool(answer and "crash" in answer)
-            ok = said is None if right is None else said is not None and said[: 1 if has_sites else None] in [[r] for r in right]
+            named = said and said[: 1 if has_sites else None]  # of our own PaiNN, the first site
+            ok = said is None if right is None else named in [[path] for path in right]
             counts.update({f"{question} {planted[0]}": ok, "crashes": crash, "changed": not left_alone})
             if not ok:
                 expected = right and sorted(right)

@@ -68,11 +68,8 @@ class FairchemInteraction(Interaction):
         messages = graph.senders(self.message_net(self.norm(q))) * graph.edges(filters)
         dq, weight_direction, weight_mu = messages.chunk(3, -1)
         dmu = graph.sum_along(weight_direction) + graph.sum(weight_mu[:, None] * graph.senders(mu)) / math.sqrt(3)
-        dq, dmu = dq_mean(graph, dq), dmu / graph.degree[:, None] / math.sqrt(F)
+        dq, dmu = graph.sum(dq) / graph.degree, dmu / graph.degree[:, None] / math.sqrt(F)
         return (q + dq) / math.sqrt(2), mu + dmu
-
-
-def dq_mean(graph, dq): return graph.sum(dq) / graph.degree
 
 
 class FairchemMixing(Mixing):
@@ -85,18 +82,21 @@ class FairchemMixing(Mixing):
 
 
 def painn_fairchem():
-    "PaiNN with the constants of fairchem's: a LayerNorm before the message network, and factors that keep the variance."
+    "PaiNN with the constants of fairchem's: a LayerNorm before the message network, factors that keep the variance."
     model, run = painn()
     for layer in model.backbone.layers.values():
-        layer.inter.__class__, layer.inter.norm, layer.mix.__class__ = FairchemInteraction, nn.LayerNorm(F), FairchemMixing
+        layer.inter.__class__, layer.mix.__class__ = FairchemInteraction, FairchemMixing
+        layer.inter.norm = nn.LayerNorm(F)
         layer.inter.message_net[1] = layer.mix.mixing_net[1] = ScaledSiLU()
     return model, run
 
 
-def schnetpack_painn(kind=spk.representation.PaiNN, **how):
+def schnetpack_painn():
     features, (j, i) = Features(), EDGES
+    torch.set_default_dtype(torch.float32)  # SchNetPack knows no other while it builds
     parts = spk.nn.GaussianRBF(R, CUTOFF), spk.nn.CosineCutoff(CUTOFF)
-    model = kind(F, LAYERS, *parts, nuclear_embedding=features)
+    model = spk.representation.PaiNN(F, LAYERS, *parts, nuclear_embedding=features).double()
+    torch.set_default_dtype(torch.float64)
     given = {properties.Z: Z, properties.Rij: POS[j] - POS[i], properties.idx_i: i, properties.idx_j: j}
     return with_features(model, features, lambda: model(dict(given)))
 
@@ -143,12 +143,12 @@ NETWORKS = {
     "GotenNet (gotennet-pytorch)": gotennet,
     "MACE (mace-torch)": mace,
 }
-LAYER = re.compile(r"(?:layers\.L?|interactions\.|mixing\.|products\.)(\d+)")
+LAYER = re.compile(r"(?:layers\.L?|interactions\.|mixing\.|products\.)(\d+)(?:\.\d+)?$")  # not what is inside
 
 
 @torch.no_grad()
 def largest(model, run, speed):
-    "The largest activation of any module within each layer; NaN counts as infinite."
+    "The largest activation that each layer hands on; NaN counts as infinite."
     top = [0.0] * LAYERS
     for path, _, out in outputs(model, lambda: run(scale_speed(VEL, speed))):
         for x in tensors(out) if (found := LAYER.search(path)) else ():
@@ -158,11 +158,11 @@ def largest(model, run, speed):
 
 
 def threshold(model, run):
-    "The lowest speed at which an activation is blown, to one percent; None where there is none."
+    "The lowest speed from 0.1 on at which an activation is blown, to one percent; None where there is none."
     def blown(exponent): return not max(largest(model, run, 10**exponent)) < BLOWN
     high = next((e for e in range(-1, 13) if blown(e)), None)
     if high is None: return None
-    low = high - 1
+    low = max(high - 1, -1)
     while high - low > 0.004:
         middle = (low + high) / 2
         low, high = (low, middle) if blown(middle) else (middle, high)
