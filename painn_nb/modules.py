@@ -193,10 +193,11 @@ def classes(module: nn.Module) -> list[str]:
     return [f"{cls.__module__}.{cls.__qualname__}" for cls in type(module).__mro__]
 
 # %% ../nbs/04_modules.ipynb #90934bf2
-def own_layout(module: nn.Module) -> Any:
-    "What e3nn's modules say of their output."
-    try: return as_layout(getattr(module, "irreps_out", None) or getattr(module, "irreps_node_output", None))
+def own_layout(module: nn.Module) -> str | None:
+    "What e3nn's modules say of their output. TorchScript has made plain tuples of it."
+    try: said = getattr(module, "irreps_out", None) or getattr(module, "irreps_node_output", None)
     except Exception: return None  # a property of somebody else's
+    return f"{said}" if isinstance(said, str) or hasattr(type(said), "lmax") else None
 
 def layouts(
     model: nn.Module,
@@ -204,7 +205,7 @@ def layouts(
 ) -> dict[str, Layout]:
     """The layouts of the modules that hand on vectors, by name.
 
-    Raises ValueError where a pattern of `told` means no module."""
+    Raises ValueError where a pattern that was told means no module."""
     named, told = modules(model), told or {}
     for pattern in told:
         if not any(fnmatchcase(name, pattern) for name in named):

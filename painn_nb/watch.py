@@ -356,16 +356,18 @@ def watch(
     modules, known = select(whole, which), layouts(whole, vector)
     run = None if run_dir is None else watched_run(run_dir, whole, known)
     w = Watch(whole, modules, keep if keep is not None else run.records if run else [], known, wanted)
+    outcome = "stopped"  # where an error or an interrupt ends it
     wrapped = whole is not model or any(hasattr(m, "_orig_mod") for m in model.modules())
     try:
         if w.hooked: forget_compiled(model)
         with following(w.hooked, w.before, w.after, wrapped): yield w
+        outcome = "completed"
     finally:
         w.reading = False
         if w.hooked: forget_compiled(model)
         if run and w.recent:
             failure = next((found for capture in w.captures if (found := culprits(capture))), None)
-            conclude(run, Ended("exploded" if failure else "completed", failure), w.limits or w.limit)
+            conclude(run, Ended("exploded" if failure else outcome, failure), w.limits or w.limit)
 
 # %% ../nbs/13_watch.ipynb #48f0565e
 @torch.no_grad()
