@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -145,7 +146,7 @@ def row_of(run: Run) -> dict[str, Any]:
     about, summary = run.about, run.summary if run.ended else {}
     failure = summary.get("early_failure") or {}
     return {
-        "run_dir": run.path, **about, **dataclasses.asdict(config_of(about)),
+        "run_dir": run.path, **about, **(dataclasses.asdict(config_of(about)) if "run" in about else {}),
         "outcome": summary.get("outcome", "unfinished"),
         "failed_at": failure.get("step"), "failed_site": failure.get("site"), "failure": failure.get("what"),
         **{f"{of}_{target}": float(error)
@@ -160,7 +161,11 @@ def runs(
 
     Columns: `run_dir`, everything in config.json, `outcome`, `failed_at`, `failed_site`, `failure`, and the errors on
     held-out worlds as `held_out_pos_dt` and `held_out_vel`; of particles that fly straight on as `ballistic_…`."""
-    return pd.DataFrame([row_of(run) for run in runs_in(folder)])
+    rows = []
+    for run in runs_in(folder):
+        try: rows.append(row_of(run))
+        except (ValueError, TypeError) as e: warnings.warn(f"{run.address} is left out: {e}", stacklevel=2)
+    return pd.DataFrame(rows)
 
 # %% ../nbs/11_runs.ipynb #e76ac715
 def new_run(
