@@ -153,6 +153,7 @@ def attached_sites(model, pattern, output, vector, update):
             layout = vector if not isinstance(vector, bool) else known.get(name, -2 if vector else None)
             if isinstance(layout, tuple): layout = layout[output or 0]
             hook = Attached(name, output, layout, bool(vector), update)
+            if hook.site.name in attached(model): hook.site.name += ".vector" if vector else ".scalar"
             module.register_forward_hook(hook, with_kwargs=True)
         found[hook.site.name] = hook.site
     torch.compiler.reset()  # code that is compiled already would never call a new hook
@@ -346,7 +347,9 @@ def place_foreign(model, remedies):
                           stacklevel=3)
         for place in there:
             pattern = f"{path}.{place.pattern}".lstrip(".")
-            attach(model, pattern, partial(r.stabilizer, strength), place.output, place.vector, place.update)
+            for digits in (pattern, pattern.replace("?", "??")):  # of layers 0 to 9, and 10 to 99
+                if not any(fnmatchcase(module, digits) for module in modules(model)): continue
+                attach(model, digits, partial(r.stabilizer, strength), place.output, place.vector, place.update)
 
 # %% ../nbs/05_stabilizer.ipynb #3bbfd6f5
 Model = TypeVar("Model", bound=nn.Module)

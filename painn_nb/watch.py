@@ -131,7 +131,8 @@ class Row:
 
 def with_layouts(xs, layout):
     "Each tensor with its layout, where there is one for all or one for each."
-    return zip(xs, layout if isinstance(layout, tuple) else itertools.repeat(layout))
+    told, rest = (layout, None) if isinstance(layout, tuple) else ((), layout)
+    return zip(xs, itertools.chain(told, itertools.repeat(rest)))
 
 # %% ../nbs/13_watch.ipynb #d32e3f66
 SAMPLE = 1024  # entries of each weight, evenly spaced
@@ -249,8 +250,10 @@ class Watch:
         numbers = (float(f"{x:.9g}") for x in read)  # digits enough, and files half as long
         entries, readings = 0.0, []
         for name, site in self.sites.items():
-            entries += next(numbers)
-            readings += site_readings(name, site, numbers)
+            there = next(numbers)
+            found = site_readings(name, site, numbers)
+            if there: readings += found  # a site for vectors is not passed where there are none
+            entries += there
         called = {name: {kind: next(numbers) for kind in row_kinds()} for name in self.rows}
         for name in self.training: called[name] |= {kind: next(numbers) for kind in ("grad_max", "update_ratio")}
         called = {name: row for name, row in called.items() if row["first"]}
