@@ -347,7 +347,7 @@ def place_foreign(model, remedies):
                           stacklevel=3)
         for place in there:
             pattern = f"{path}.{place.pattern}".lstrip(".")
-            for digits in (pattern, pattern.replace("?", "??")):  # of layers 0 to 9, and 10 to 99
+            for digits in dict.fromkeys((pattern, pattern.replace("?", "??"))):  # of layers 0 to 9, and 10 to 99
                 if not any(fnmatchcase(module, digits) for module in modules(model)): continue
                 attach(model, digits, partial(r.stabilizer, strength), place.output, place.vector, place.update)
 
