@@ -124,12 +124,13 @@ def _batches(batch_size: int, seed: int, start: int, frames: int, system: System
 def held_out(
     split: str = "test",  # val or test
     n_traj: int = 128,  # worlds per batch
-    n_frames: int = 8,  # batches, from the first task of the trajectories to the last
+    n_frames: int | None = None,  # batches, from the first task to the last; None: 8, or all where there are fewer
     seed: int = 2026,
     system: System = SYSTEMS["gravity"],
 ) -> list[Batch]:
     "A fixed list of `n_frames` batches. ValueError for another split, or more frames than a trajectory has."
     if split not in ("val", "test"): raise ValueError(f"split is {split!r}; held-out splits are 'val' and 'test'.")
+    if n_frames is None: n_frames = min(8, system.frames - 1)
     if not 1 <= n_frames < system.frames:
         raise ValueError(f"n_frames is {n_frames}; {system.name} has 1 to {system.frames - 1} frames to predict from.")
     dataset = nbody_small(n_traj, stream_seed(seed, split), system=system)

@@ -141,10 +141,15 @@ def to_record(capture: Capture) -> dict[str, float]:
     return capture.record.copy()
 
 # %% ../nbs/09_readings.ipynb #99502ddf
-def begins(name: str, following: str) -> str:
-    "The site whose largest value this is, as the next name in the record tells; nothing where it does not."
-    site = following.removesuffix("_rms")
-    return site if site != following and name.startswith(f"{site}_") else ""
+def begins(name: str, following: Iterable[str]) -> str:
+    "The site whose largest value this is, as the next names in the record tell; nothing where they do not."
+    between = []
+    for other in following:
+        if not name.endswith("max") or name.partition("_")[0] != other.partition("_")[0]: return ""
+        between.append(other)
+        site = other.removesuffix("_rms")
+        if site != other: return site if all(n.startswith(f"{site}_") for n in (name, *between)) else ""
+    return ""
 
 # %% ../nbs/09_readings.ipynb #ed26d6b8
 def meaning(site: str, suffix: str, statistics: tuple[str, ...]) -> Reading | None:
@@ -167,9 +172,9 @@ def parsed(keys: tuple[str, ...], statistics: tuple[str, ...]) -> list[Reading]:
     names = [key.removeprefix("debug/") for key in keys]
     modules = {name.removesuffix(".max") for name in names if name.endswith(".max")}
     readings, site = [], ""
-    for key, name, following in zip(keys, names, [*names[1:], ""]):
+    for k, (key, name) in enumerate(zip(keys, names)):
         path, _, last = name.rpartition(".")
-        begun = begins(name, following)
+        begun = begins(name, names[k + 1 :])
         site = begun or site
         suffix = name.removeprefix(f"{site}_") if site else name
         if path and ("_" not in last or path in modules and last in (*statistics, *MODULE_KINDS)):

@@ -8,6 +8,7 @@ __all__ = ['RECIPES', 'HELP', 'Config', 'Recipe', 'project_root', 'read_recipe',
 
 # %% ../nbs/07_recipes.ipynb #2b0cf78c
 import dataclasses
+import shlex
 import sys
 import warnings
 from collections.abc import Mapping
@@ -114,16 +115,24 @@ def project_root() -> Path:
     return next((p for p in candidates if (p / "nbs" / "run.ipynb").exists()), here)
 
 # %% ../nbs/07_recipes.ipynb #f4b56f31
-def read_recipe(path: str | Path) -> Recipe:
+def read_recipe(
+    path: str | Path,
+    within: tuple[Path, ...] = (),  # the files that are built on this one
+) -> Recipe:
     "The recipe of a TOML file: `base`, `purpose`, and settings. Raises ValueError where the file is none."
     path = Path(path)
+    if path.stem in RECIPES: raise ValueError(f"{path} has the name of another recipe, {path.stem}; rename the file.")
+    if path.resolve() in within: raise ValueError(f"{path} is built on itself; give another base, as R2.")
     try: told = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError: raise ValueError(f"run is {str(path)!r}, and there is no such file.") from None
+    except OSError as e: raise ValueError(f"run is {str(path)!r}, which cannot be read: {e.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise ValueError(f"{path} is no TOML file: {e}.") from e
     if missing := {"base", "purpose"} - told.keys():
         lack = " and no ".join(sorted(missing))
         raise ValueError(f"{path} has no {lack}; a recipe is a base, a purpose and what differs.")
-    base, purpose = find_recipe(told.pop("base")), told.pop("purpose")
+    wrong = [f"{k} is {told[k]!r}" for k in ("base", "purpose") if not isinstance(told[k], str)]
+    if wrong: raise ValueError(f"{path}: {' and '.join(wrong)}; expected text in quotes.")
+    base, purpose = find_recipe(told.pop("base"), (*within, path.resolve())), told.pop("purpose")
     try: Config(**told)
     except ValueError as e: raise ValueError(f"{path}: {e}") from None
     return Recipe(path.stem, purpose, {**base.settings, **told})
@@ -136,12 +145,13 @@ def own_recipes():
 # %% ../nbs/07_recipes.ipynb #c008f780
 def find_recipe(
     run: str,  # a key of RECIPES, the path of a TOML file, or the name of one in `recipes/`
+    within: tuple[Path, ...] = (),  # see `read_recipe`
 ) -> Recipe:
     "The recipe that is called so. Raises ValueError with the list of what exists."
     if run in RECIPES: return RECIPES[run]
-    if str(run).endswith(".toml"): return read_recipe(run)
+    if str(run).endswith(".toml"): return read_recipe(run, within)
     own = own_recipes()
-    if run in own: return read_recipe(own[run])
+    if run in own: return read_recipe(own[run], within)
     known = ", ".join([*RECIPES, *own])
     raise ValueError(f"run is {run!r}; the recipes are {known}, or give the path of a .toml file.")
 
@@ -193,17 +203,24 @@ def run_name(config: Config, recipe: Recipe) -> str:
     return "_".join([recipe.name, *told[:2], *more])
 
 # %% ../nbs/07_recipes.ipynb #b6cc1c40
-def nearest_recipe(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    "The recipe with the fewest of these settings to change, and those."
-    changed = {run: differing(settings, recipe) for run, recipe in all_recipes().items()}
+def nearest_recipe(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    "The recipe with the fewest settings to change, and those. A remedy that is not among them is off."
+    told = {name: remedy.off for name, remedy in Config.declared().items()} | settings
+    changed = {run: differing(told, recipe) for run, recipe in all_recipes().items()}
     return min(changed.items(), key=lambda found: len(found[1]))
 
+# %% ../nbs/07_recipes.ipynb #a2b77afd
+def exactly(name, value):
+    "A value `in_words` if nothing is lost by that, else with all digits."
+    words = in_words(name, value)
+    return repr(value) if isinstance(value, float) and words != "off" and float(words) != value else words
+
 # %% ../nbs/07_recipes.ipynb #1e8ec696
-def papermill_command(settings: Mapping[str, Any]) -> str:
+def papermill_command(settings: dict[str, Any]) -> str:
     "The command that runs these settings."
     run, changed = nearest_recipe(settings)
-    words = [f"-p {k} {in_words(k, v)}" for k, v in changed.items()]
-    return " ".join(["papermill nbs/run.ipynb out.ipynb -p run", run, *words])
+    words = [word for k, v in changed.items() for word in ("-p", k, exactly(k, v))]
+    return shlex.join(["papermill", "nbs/run.ipynb", "out.ipynb", "-p", "run", run, *words])
 
 # %% ../nbs/07_recipes.ipynb #ae8e14f9
 def resolve_device(device: str) -> torch.device:

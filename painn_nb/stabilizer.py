@@ -34,6 +34,7 @@ from .sites import Site, sites
 class Stabilizer(nn.Module):
     "Base: a module from tensor to tensor with one strength. Raises ValueError unless that is finite and above 0."
     strength: Tensor  # (), float64
+    vectors: bool | None = None  # whether it is for vectors (..., 3, F), or for entries; None: for both
 
     def __init__(self, strength: float):
         super().__init__()
@@ -64,16 +65,19 @@ class Scale(Stabilizer):
 # %% ../nbs/05_stabilizer.ipynb #bec76aea
 class ScaledTanh(Bounded):
     "`s · tanh(x / s)`: smooth, slope 1 at 0, below the strength s. Not for vector components: not equivariant."
+    vectors = False
     def forward(self, x: Tensor) -> Tensor: return self.strength * torch.tanh(x / self.strength)
 
 # %% ../nbs/05_stabilizer.ipynb #42c6ce8d
 class Clamp(Bounded):
     "`min(max(x, -c), c)`: entries held within ±c, the strength. Not for vector components: not equivariant."
+    vectors = False
     def forward(self, x: Tensor) -> Tensor: return x.clamp(-self.strength.to(x.dtype), self.strength.to(x.dtype))
 
 # %% ../nbs/05_stabilizer.ipynb #39aa63ce
 class ClipNorm(Bounded):
     "`v · min(1, c / ‖v‖)` for vectors (..., 3, F), per node and channel; equivariant, and smooth at v = 0."
+    vectors = True
     def forward(self, v: Tensor) -> Tensor:
         limit = (self.strength * (1 - 8 * torch.finfo(v.dtype).eps)).to(v.dtype)
         size = v.detach().abs().amax(-2, keepdim=True).clamp(min=limit)
@@ -159,6 +163,19 @@ def attached_sites(model, pattern, output, vector, update):
     torch.compiler.reset()  # code that is compiled already would never call a new hook
     return found
 
+# %% ../nbs/05_stabilizer.ipynb #98d4c5dd
+def made_for(name: str, vectors: bool, make: Callable[[], nn.Module]) -> nn.Module:
+    "The stabilizer for a place that holds vectors, or entries."
+    if isinstance(make, nn.Module): raise ValueError(f"{name} gets {make}; give what makes one: lambda: {make}.")
+    made = make()
+    if not isinstance(made, nn.Module): raise ValueError(f"{name} gets {made!r}; expected a module from tensor to tensor.")
+    wanted = getattr(made, "vectors", None)
+    if wanted in (None, vectors): return made
+    kind, there = type(made).__name__, "vectors (..., 3, F)" if vectors else "entries"
+    use = "ClipNorm, which turns with the world" if vectors else "Clamp or ScaledTanh"
+    raise ValueError(f"{name} holds {there}, which {kind} is not made for; use {use}"
+                     f"{'.' if vectors else ', or say vector=True where vectors are meant.'}")
+
 # %% ../nbs/05_stabilizer.ipynb #3445758a
 def attach(
     model: nn.Module,
@@ -170,11 +187,14 @@ def attach(
 ) -> list[str]:
     """Append a stabilizer to every site whose name matches, or else to outputs of modules. Returns the sites' names.
 
-    Weights and `state_dict` stay as they are. Raises ValueError where no site and no module matches."""
+    Weights and `state_dict` stay as they are. Raises ValueError where no site and no module matches, or where what
+    `make` makes is no module or not made for vectors or entries."""
     known = sites(model) if (output, vector, update) == (None, False, False) else {}
     found = {name: site for name, site in known.items() if fnmatchcase(name, pattern)}
+    if not found: made_for(pattern, bool(vector), make)  # a mistake is told before there are new sites
     found = found or attached_sites(model, pattern, output, vector, update)
-    for site in found.values(): site.append(make()).to(site.value.device)
+    made = [made_for(name, site.vector, make) for name, site in found.items()]
+    for site, stabilizer in zip(found.values(), made): site.append(stabilizer).to(site.value.device)
     return list(found)
 
 # %% ../nbs/05_stabilizer.ipynb #2dc45492

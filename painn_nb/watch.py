@@ -70,14 +70,23 @@ class Seen:
     def read(self, x: Tensor, how: Callable[..., Any], *more: Any) -> Any:
         "`how(x, *more)`, or what it was."
         if torch.compiler.is_compiling() or x.is_inference(): return how(x, *more)
-        key = id(x), how, *more
-        known, version, found = self.known.get(key, (lambda: None, None, None))
-        if known() is not x or version != x._version:
-            found = how(x, *more)
-            self.known[key] = weakref.ref(x), x._version, found
+        known, version, found = self.known.get((id(x), how, *more), (lambda: None, None, None))
+        if known() is x and version == x._version: return found
+        return self.keep(x, how(x, *more), how, *more)
+
+    def keep(self, x: Tensor, found: Any, how: Callable[..., Any], *more: Any) -> Any:
+        self.known[id(x), how, *more] = weakref.ref(x), x._version, found
         return found
 
     def top(self, x: Tensor) -> Tensor: return self.read(x, top_of, self.by_norm)
+
+    def parts(self, x: Tensor, layout: Layout, wanted: bool) -> list[tuple[int, Tensor, int]]:
+        "What is `measured` of an output. Where it goes in elsewhere, its largest value is known then."
+        found = self.read(x, measured, layout, wanted)
+        if found and not (torch.compiler.is_compiling() or x.is_inference()):
+            tops = [new[0] for _, new, _ in found]
+            self.keep(x, torch.stack(tops).max() if len(tops) > 1 else tops[0], top_of, self.by_norm)
+        return found
 
     def largest(self, xs: Sequence[Tensor], device: torch.device) -> Tensor:
         "The largest of all, (), float64; 0 where there are none."
@@ -111,7 +120,7 @@ class Row:
         most, weight, entries, limit, first, begin, end = rest
         lost = torch.zeros_like(top, dtype=torch.bool)
         for x, layout in with_layouts(tensors(out), self.layout):
-            for degree, new, n in self.seen.read(x, measured, layout, self.wanted):
+            for degree, new, n in self.seen.parts(x, layout, self.wanted):
                 new = new.to(now.device)
                 if layout is not None: tops[degree] = torch.maximum(tops[degree], new[0])
                 stats = new.unbind() if fresh else [

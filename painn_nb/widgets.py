@@ -424,7 +424,7 @@ def parse_settings(text: str) -> dict[str, Any]:
 def choice_of_system(layout):
     "A choice among SYSTEMS, by their titles."
     systems = {s.title: name for name, s in SYSTEMS.items()}
-    return w.Dropdown(options=systems, description="system", layout=layout)
+    return w.Dropdown(options=systems, value=Config().system, description="system", layout=layout)
 
 # %% ../nbs/18_widgets.ipynb #84f4f7dd
 class LiveRun(Panel):
@@ -448,6 +448,10 @@ class LiveRun(Panel):
         ])
         self.children = [
             self.recipe, self.system, self.settings, buttons, self.bar, self.sentence, self.message, self.picture]
+        self.react(self.choose_its_system, self.recipe)
+        self.choose_its_system()
+
+    def choose_its_system(self): self.system.value = find_recipe(self.recipe.value).config().system
 
     @property
     def running(self) -> bool: return self.process is not None and self.process.poll() is None

@@ -1,11 +1,14 @@
 """The five walks of CONTRIBUTING: each adds a thing in one place and sees it in files, table, report, figure, panel.
 
-A walk that changes the package does so in a copy of it, by one line, and looks from a process of its own."""
+A walk that changes the package does so in a copy of it, by one line, in the notebook and in what was exported from it,
+and looks from processes of its own. The notebooks that deal with such things still hold with one more of them."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,16 +35,26 @@ tiny = dict(runs_dir=tempfile.mkdtemp(), device="cpu", **{TINY!r})
 def walk(root, tmp_path):
     "Change one place of a copy of the package, then run a piece of code on it."
 
-    def take(module, before, line, code):
+    def take(module, before, line, code, notebooks=()):
         for folder in ("painn_nb", "nbs"): shutil.copytree(root / folder, tmp_path / folder)
+        for name in ("pyproject.toml", "settings.ini", "runs"): (tmp_path / name).symlink_to(root / name)
         path = tmp_path / "painn_nb" / module
         text = path.read_text()
         assert text.count(before) == 1
         path.write_text(text.replace(before, line + before))
-        command = [sys.executable, "-W", "error::UserWarning:painn_nb", "-c", LOOK + code]
+        [source] = (tmp_path / "nbs").glob(f"[0-9]*_{path.stem}.ipynb")
+        notebook = json.loads(source.read_text())
+        for cell in notebook["cells"]:
+            text = "".join(cell["source"])
+            if "#| export" in text: cell["source"] = text.replace(before, line + before)
+        source.write_text(json.dumps(notebook))
+
+        commands = [[sys.executable, "-W", "error::UserWarning:painn_nb", "-c", LOOK + code]]
+        commands += [[Path(sys.executable).with_name("nbdev_test"), "--path", f"nbs/{name}.ipynb", "--n_workers", "0"] for name in notebooks]
         env = os.environ | {"PYTHONPATH": str(tmp_path), "TQDM_DISABLE": "1"}
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
+        for command in commands:
+            done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr
 
     return take
 
@@ -93,7 +106,7 @@ assert "- R9 (a clip of mu alone)" in log and "## R9_soft" in log
 assert run_lines(runs(run.path.parents[1]))
 assert "R9" in [b.description for b in ExplosionPanel().children[0].children]
 assert any("R9" in text for text in LiveRun().recipe.options)
-""")
+""", ["07_recipes", "11_runs"])
 
 
 def test_a_recipe_of_ones_own(walk):
@@ -126,13 +139,12 @@ slow = SYSTEMS["slow"]
 world = slow.simulate(1, 0, 20)
 assert plot_energy(world, world, 5, slow, plt.figure().gca()).get_xlabel() == "time (ps)"
 assert "slow gravity" in TrajectoryPanel().system.options
-""")
+""", ["00_systems", "01_data", "07_recipes"])
 
 
 def test_a_statistic(walk):
-    walk("reductions.py", "def measure(", """\
-STATISTICS.append(Statistic("mean", lambda a: a.magnitudes.mean(), mean_of_both))
-
+    walk("reductions.py", '    Statistic("rms", rms, rms_of_both),', """\
+    Statistic("mean", lambda a: a.magnitudes.mean(), mean_of_both),
 """, """
 run = run_experiment("R2", **tiny)
 stats = run.stats
@@ -144,4 +156,4 @@ assert plot_heatmap(stats, "q_mean", plt.figure().gca()).get_title()
 with watch(model := PaiNN(features=8, layers=1), "*net*") as w:
     model(*next(painn_nbody(4, frames=3)).like(model).inputs)
     assert {r.kind for r in w.read(0).readings} >= {"max", "mean"}
-""")
+""", ["02_reductions", "03_sites", "09_readings", "13_watch", "17_plots"])

@@ -17,6 +17,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import take_turns, write  # noqa: E402
 
+from painn_nb.process import reuse_memory  # noqa: E402
 from painn_nb.watch import watch  # noqa: E402
 
 ROUNDS = 15
@@ -119,6 +120,7 @@ def costs(build):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
+    reuse_memory()  # else page faults, more or fewer from run to run, cost more than what is compared
     rows = [costs(build) for build in (transformer, schnetpack_painn)]
     for row in rows:
         print(", ".join(f"{k}={v:.1f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
