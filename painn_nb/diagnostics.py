@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BLOWN', 'BLOWN_LOSS', 'STATS', 'HIGHLIGHTS', 'WINDOW', 'LARGEST', 'NUMBER_TYPES', 'first_nonfinite', 'first_blown',
-           'at_step', 'maxima', 'top_metrics', 'highlight_lines', 'growth_note', 'speed_note', 'held_notes',
-           'learning_note', 'failure_text', 'forecast', 'forecasts', 'lost_in', 'report_text']
+           'at_step', 'maxima', 'top_metrics', 'highlight_lines', 'growth_note', 'speed_note', 'own_notes',
+           'held_notes', 'learning_note', 'failure_text', 'forecast', 'forecasts', 'lost_in', 'report_text']
 
 # %% ../nbs/10_diagnostics.ipynb #4ad01739
 import math
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .readings import Capture, Reading
+from .readings import KNOWN_KINDS, Capture, Reading
 
 # %% ../nbs/10_diagnostics.ipynb #abe288b0
 def first_nonfinite(capture: Capture) -> Reading | None:
@@ -120,6 +120,13 @@ def speed_note(
     if (step := worst_q(stats)) not in speeds: return "The step of the largest `q` has no epoch record."
     rank = f"rank {sum(speed > speeds[step] for speed in seen) + 1} of {len(seen)} captured batches"
     return f"The fastest particle of that batch moves at {speeds[step]:.2f}, {rank}."
+
+# %% ../nbs/10_diagnostics.ipynb #757a816d
+def own_notes(stats: pd.DataFrame) -> list[str]:
+    "For each statistic that is a user's own: its largest finite value, where and when."
+    own = stats[~stats.kind.isin(KNOWN_KINDS) & np.isfinite(stats.value)]
+    tops = own.loc[own.groupby("kind", sort=False).value.idxmax()]
+    return [f"Largest {r.kind}: {r.value:.6g} at {r.site}, step {r.step}." for r in tops.itertuples()]
 
 # %% ../nbs/10_diagnostics.ipynb #011c8f05
 def held_notes(stats: pd.DataFrame) -> list[str]:
@@ -237,7 +244,7 @@ def report_text(
         lines += [f"  - {r['metric']}: {r['value']:g} @ {r['step']}" for r in top_metrics(stats).to_dict("records")]
         lines += ["- Per-layer highlights:", *(f"  - {line}" for line in highlight_lines(stats))]
         if "q_abs_max" in set(stats.stat): notes += [growth_note(stats), speed_note(stats, metrics)]
-        notes += held_notes(stats)
+        notes += own_notes(stats) + held_notes(stats)
     for f in summary.get("forecasts", []):
         notes.append(f"Forecast of step {f['step']}: {f['site']} overflows at step {f['expected']}.")
     if "held_out" in summary: notes.append(learning_note(summary))

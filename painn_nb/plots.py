@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
 from .diagnostics import BLOWN, STATS, at_step
-from .readings import MODULE_KINDS
+from .readings import KNOWN_KINDS
 from .runs import Run
 from .systems import System, Trajectories
 
@@ -57,7 +57,7 @@ def overview(table):
     "The statistics for a figure of a whole run: of PaiNN at the original log's sites, of other networks everywhere."
     of_log = table.site[table.stat.isin(STATS)].unique()
     part = table[table.site.isin(of_log)] if len(of_log) else table
-    return statistics(part[~part.kind.isin(["rms", "nonfinite", "before", "held", "begin", "end", *MODULE_KINDS])])
+    return statistics(part[(part.kind == "max") | ~part.kind.isin(KNOWN_KINDS)])
 
 # %% ../nbs/17_plots.ipynb #4486c6e5
 def log10(values: pd.Series) -> pd.Series:

@@ -168,7 +168,7 @@ def made_for(name: str, vectors: bool, make: Callable[[], nn.Module]) -> nn.Modu
     "The stabilizer for a place that holds vectors, or entries."
     if isinstance(make, nn.Module): raise ValueError(f"{name} gets {make}; give what makes one: lambda: {make}.")
     made = make()
-    if not isinstance(made, nn.Module): raise ValueError(f"{name} gets {made!r}; expected a module from tensor to tensor.")
+    if not isinstance(made, nn.Module): raise ValueError(f"{name} gets {made!r}; expected a module for tensors.")
     wanted = getattr(made, "vectors", None)
     if wanted in (None, vectors): return made
     kind, there = type(made).__name__, "vectors (..., 3, F)" if vectors else "entries"

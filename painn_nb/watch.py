@@ -75,7 +75,7 @@ class Seen:
         return self.keep(x, how(x, *more), how, *more)
 
     def keep(self, x: Tensor, found: Any, how: Callable[..., Any], *more: Any) -> Any:
-        self.known[id(x), how, *more] = weakref.ref(x), x._version, found
+        self.known[(id(x), how, *more)] = weakref.ref(x), x._version, found
         return found
 
     def top(self, x: Tensor) -> Tensor: return self.read(x, top_of, self.by_norm)

@@ -37,7 +37,7 @@ def walk(root, tmp_path):
 
     def take(module, before, line, code, notebooks=()):
         for folder in ("painn_nb", "nbs"): shutil.copytree(root / folder, tmp_path / folder)
-        for name in ("pyproject.toml", "settings.ini", "runs"): (tmp_path / name).symlink_to(root / name)
+        for name in ("pyproject.toml", "settings.ini", "runs", "tests"): (tmp_path / name).symlink_to(root / name)
         path = tmp_path / "painn_nb" / module
         text = path.read_text()
         assert text.count(before) == 1
@@ -50,7 +50,8 @@ def walk(root, tmp_path):
         source.write_text(json.dumps(notebook))
 
         commands = [[sys.executable, "-W", "error::UserWarning:painn_nb", "-c", LOOK + code]]
-        commands += [[Path(sys.executable).with_name("nbdev_test"), "--path", f"nbs/{name}.ipynb", "--n_workers", "0"] for name in notebooks]
+        tester = Path(sys.executable).with_name("nbdev_test")
+        commands += [[tester, "--path", f"nbs/{name}.ipynb", "--n_workers", "0"] for name in notebooks]
         env = os.environ | {"PYTHONPATH": str(tmp_path), "TQDM_DISABLE": "1"}
         for command in commands:
             done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
@@ -144,16 +145,17 @@ assert "slow gravity" in TrajectoryPanel().system.options
 
 def test_a_statistic(walk):
     walk("reductions.py", '    Statistic("rms", rms, rms_of_both),', """\
-    Statistic("mean", lambda a: a.magnitudes.mean(), mean_of_both),
+    Statistic("average", lambda a: a.magnitudes.mean(), mean_of_both),
 """, """
 run = run_experiment("R2", **tiny)
 stats = run.stats
-mean = stats[stats.kind == "mean"]
-assert "q_mean" in set(mean.stat) and "debug/L1.mix.q_mean" in run.captures[0]
+average = stats[stats.kind == "average"]
+assert "q_average" in set(average.stat) and "debug/L1.mix.q_average" in run.captures[0]
 wide = stats[stats.site == "L1.mix.q"].pivot(index="step", columns="kind", values="value")
-assert (wide["mean"] <= wide["rms"]).all() and (wide["mean"] > 0).all()
-assert plot_heatmap(stats, "q_mean", plt.figure().gca()).get_title()
+assert "  - Largest average: " in run.report
+assert (wide["average"] <= wide["rms"]).all() and (wide["average"] > 0).all()
+assert plot_heatmap(stats, "q_average", plt.figure().gca()).get_title()
 with watch(model := PaiNN(features=8, layers=1), "*net*") as w:
     model(*next(painn_nbody(4, frames=3)).like(model).inputs)
-    assert {r.kind for r in w.read(0).readings} >= {"max", "mean"}
+    assert {r.kind for r in w.read(0).readings} >= {"max", "average"}
 """, ["02_reductions", "03_sites", "09_readings", "13_watch", "17_plots"])
