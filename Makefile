@@ -31,7 +31,7 @@ chromium:  # Debian's, for what is tested in a browser, and skipped where it is 
 	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || echo "chromium is missing: what needs a browser is skipped"
 
 reproduce: .venv/.ready  ## the runs behind the analysis pages, on all cores; goes on where it was stopped
-	$(BIN)/python -c "from painn_nb.ablation import REPRODUCTION, sweep; sweep(REPRODUCTION, 'runs/reproduction')"
+	$(BIN)/python -c "from painn_nb import sweep; from painn_nb.ablation import REPRODUCTION; sweep(REPRODUCTION, 'runs/reproduction')"
 	$(BIN)/python -c "from painn_nb.runs import pack; pack('runs/reproduction')"
 
 bench: .venv/.ready chromium  ## speed beside peers, see benchmarks/; writes benchmarks/results/

@@ -10,7 +10,7 @@ __all__ = ['RECIPES', 'Recipe', 'Config', 'resolve', 'run_experiment', 'resume_e
            'held_out', 'roll_out']
 
 # %% ../nbs/19_face.ipynb #b9c1331a
-from .ablation import preflight, resume_experiment, run_experiment, sweep
+from .ablation import preflight, resume_experiment, run_experiment
 from .data import Batch, held_out, painn_nbody, roll_out
 from .model import PaiNN
 from .post_mortem import post_mortem
@@ -18,6 +18,7 @@ from .recipes import RECIPES, Config, Recipe, resolve
 from .runs import Run, runs
 from .sites import Site, sites
 from .stabilizer import Clamp, ClipNorm, Remedies, Scale, ScaledTanh, attach, detach, stabilize
+from .sweeps import sweep
 from .systems import SYSTEMS, System
 from .watch import culprits, examine, watch
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from painn_nb.ablation import resume_experiment, run_experiment, sweep
+from painn_nb.ablation import resume_experiment, run_experiment
 from painn_nb.data import painn_nbody
 from painn_nb.diagnostics import first_nonfinite
 from painn_nb.readings import from_record
@@ -19,6 +19,7 @@ from painn_nb.recipes import RECIPES, build_model, resolve
 from painn_nb.records import Records
 from painn_nb.runs import Run
 from painn_nb.sites import sites
+from painn_nb.sweeps import sweep
 from painn_nb.watch import examine
 
 FILES = {"config.json", "layer_stats.jsonl", "metrics.jsonl", "summary.json", "report.md", "run.ipynb", "model.pt",
