@@ -4,14 +4,18 @@
 
 # %% auto #0
 __all__ = ['ORIGINAL', 'SEEDS', 'LONG', 'REPRODUCTION', 'fastest_batch', 'preflight', 'new_experiment', 'resume_experiment',
-           'run_experiment', 'archive_notebook']
+           'run_experiment', 'given_settings', 'archive_notebook']
 
 # %% ../nbs/16_ablation.ipynb #f08bdd4d
 import dataclasses
+import inspect
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 
 import torch
@@ -115,6 +119,18 @@ REPRODUCTION = [
     *(dict(run=run, seed=seed, **LONG) for seed in range(3) for run in ORIGINAL),
     dict(run="R2", seed=7, dtype="float32", features=64, lr_base=30.0),
 ]
+
+# %% ../nbs/16_ablation.ipynb #11884df2
+def given_settings(
+    namespace: Mapping[str, Any],  # of a notebook, up to the cell that asks
+    not_settings: Collection[str] = (),  # names that the form itself has a use for
+) -> dict[str, Any]:
+    "What a form was told. Raises ValueError on a private name, which would be none of the settings."
+    own = re.compile(r"__\w+__|_+|_i+|_[ido]h|_[id]?\d*|_exit_code|In|Out")
+    told = {k: v for k, v in namespace.items() if not (own.fullmatch(k) or callable(v) or inspect.ismodule(v))}
+    for name in told:
+        if name.startswith("_"): raise ValueError(f"{name} is no setting; write {name.lstrip('_')}.")
+    return {k: v for k, v in told.items() if k not in not_settings and not (isinstance(v, str) and v == "recipe")}
 
 # %% ../nbs/16_ablation.ipynb #b1d048be
 def archive_notebook(run: Run) -> Path | None:
