@@ -6,7 +6,7 @@
 __all__ = ['TARGETS', 'outcomes', 'Interval', 'survival', 'paired', 'compare', 'as_text', 'as_markdown', 'conclusion',
            'plot_compare']
 
-# %% ../nbs/17_comparison.ipynb #6ac1782b
+# %% ../nbs/17_comparison.ipynb #37c107ee
 import dataclasses
 import math
 import textwrap
@@ -27,7 +27,7 @@ from .plots import colour
 from .recipes import RECIPES, Config, differing, exactly
 from .runs import Packed, config_of, packed, row_of, runs_in
 
-# %% ../nbs/17_comparison.ipynb #ce4fee5b
+# %% ../nbs/17_comparison.ipynb #7b813b2e
 NOT_IN_SETUP = {*Config.declared(), "seed", "device", "debug_layer_stats_every", "checkpoint_seconds"}
 
 def setup_of(config: Config) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def setup_of(config: Config) -> dict[str, Any]:
 
 def in_line(settings: dict[str, Any]) -> str: return ", ".join(f"{k} {exactly(k, v)}" for k, v in settings.items())
 
-# %% ../nbs/17_comparison.ipynb #8a382020
+# %% ../nbs/17_comparison.ipynb #525fe088
 def changed_remedies(run: str, config: Config, told: dict[str, str]) -> dict[str, str]:
     "The remedies in which a run differs from its recipe, in words; `told` is what its config.json says was changed."
     if run not in RECIPES: return {name: told[name] for name in Config.declared() if name in told}
@@ -48,7 +48,7 @@ def changed_remedies(run: str, config: Config, told: dict[str, str]) -> dict[str
 def variant_name(run: str, changed: dict[str, str]) -> str:
     return ", ".join([run, *(f"{name} {value}" for name, value in changed.items())])
 
-# %% ../nbs/17_comparison.ipynb #d0265974
+# %% ../nbs/17_comparison.ipynb #3c2bc54f
 def blown_share(stats: pd.DataFrame, metrics: pd.DataFrame) -> float:
     "Share of steps with a loss beyond `BLOWN_LOSS` or a captured activation beyond `BLOWN`; NaN without steps."
     largest = stats[stats.kind == "max"]
@@ -56,12 +56,12 @@ def blown_share(stats: pd.DataFrame, metrics: pd.DataFrame) -> float:
     steps = {*metrics.step, *stats.step}
     return len(blown) / len(steps) if steps else math.nan
 
-# %% ../nbs/17_comparison.ipynb #909e1964
+# %% ../nbs/17_comparison.ipynb #3055893e
 def held_share(stats: pd.DataFrame) -> float:
     "Mean over captures of the largest share of entries beyond a limit; NaN where no limit was read."
     return stats[stats.kind == "held"].groupby("step").value.max().mean()
 
-# %% ../nbs/17_comparison.ipynb #3edb562c
+# %% ../nbs/17_comparison.ipynb #8b057a89
 Row = dict[Any, Any]  # of a table, by column
 
 def outcome_row(row: Row, stats: pd.DataFrame, metrics: pd.DataFrame) -> Row:
@@ -78,7 +78,7 @@ def outcome_row(row: Row, stats: pd.DataFrame, metrics: pd.DataFrame) -> Row:
         "held": held_share(stats), "seconds": metrics.seconds.median(), "config": config, "changed": changed,
     }
 
-# %% ../nbs/17_comparison.ipynb #51a57882
+# %% ../nbs/17_comparison.ipynb #852dd325
 def packed_row(row: Row) -> Row:
     "A row of `Packed.runs` as `row_of` gives it."
     errors = {name: value for name, value in row.items() if name.startswith(("held_out_", "ballistic_"))}
@@ -87,7 +87,7 @@ def packed_row(row: Row) -> Row:
     changed = dict(part.split(" ", 1) for part in told.get("changed", "").split(", ") if part)
     return {**off, **told, **errors, "changed": changed}
 
-# %% ../nbs/17_comparison.ipynb #b011c909
+# %% ../nbs/17_comparison.ipynb #88164942
 Parts = tuple[Row, pd.DataFrame, pd.DataFrame]  # of a run: its row, captures and metrics
 
 def readers(source: Packed | str | Path) -> Iterator[tuple[str, Callable[[], Parts]]]:
@@ -101,7 +101,7 @@ def readers(source: Packed | str | Path) -> Iterator[tuple[str, Callable[[], Par
         parts = stats.get(name, source.stats[:0]), metrics.get(name, source.metrics[:0])
         yield name, lambda row=row, parts=parts: (packed_row(row), *parts)
 
-# %% ../nbs/17_comparison.ipynb #15c053be
+# %% ../nbs/17_comparison.ipynb #4b177e8c
 def tell_apart(table: pd.DataFrame) -> None:
     "Add to the names of variants what tells them apart, where runs of one name have different remedies."
     active = table.config.map(lambda config: config.active())
@@ -111,7 +111,7 @@ def tell_apart(table: pd.DataFrame) -> None:
         for k in places:
             if differ: table.loc[k, "variant"] += ", " + in_line({name: active[k].get(name) for name in differ})
 
-# %% ../nbs/17_comparison.ipynb #5a2d72c2
+# %% ../nbs/17_comparison.ipynb #27c28699
 def order(row: pd.Series) -> list:
     "Setups nearest to the defaults first; recipes as in RECIPES, then others; in each what was changed least first."
     setup = [(name, value is None, value or 0) for name, value in setup_of(row.config).items()]
@@ -121,7 +121,7 @@ def order(row: pd.Series) -> list:
     strengths = [getattr(row.config, name) or 0 for name in declared]
     return [len(setup), setup, recipe, row.run, len(changed), changed, strengths, row.seed]
 
-# %% ../nbs/17_comparison.ipynb #1b858608
+# %% ../nbs/17_comparison.ipynb #a58b7a82
 def outcomes(
     source: Packed | str | Path,  # packed runs, or a folder, the one above `painn` or of packed runs
 ) -> pd.DataFrame:
@@ -150,7 +150,7 @@ def outcomes(
         raise ValueError(f"there is no run to compare in {where}; expected are runs that completed or exploded.")
     return table.drop(columns=["config", "changed"]).rename_axis("run_id").reset_index()
 
-# %% ../nbs/17_comparison.ipynb #35ab6cdb
+# %% ../nbs/17_comparison.ipynb #099ad20a
 class Interval(NamedTuple):
     "A number, and between what it lies."
     value: float
@@ -165,7 +165,7 @@ def survival(
     ci = binomtest(survived, seeds).proportion_ci(confidence_level=0.95, method="wilson")
     return Interval(survived / seeds, float(ci.low), float(ci.high))
 
-# %% ../nbs/17_comparison.ipynb #8d21ea7a
+# %% ../nbs/17_comparison.ipynb #a075bb82
 LOST = 1e4  # decades, beyond those of any number
 
 def decades(errors: pd.Series) -> pd.Series:
@@ -179,13 +179,13 @@ def interval_in(decades: Any) -> Interval:
 
 def power(decades: float) -> float: return 10.0**decades if decades < 308 else decades * math.inf
 
-# %% ../nbs/17_comparison.ipynb #2416ee04
+# %% ../nbs/17_comparison.ipynb #a6668437
 def quartiles(errors: pd.Series) -> Interval:
     "Median and quartiles, between two numbers in decades."
     if errors.empty: return Interval(math.nan, math.nan, math.nan)
     return Interval(*map(power, interval_in(np.quantile(decades(errors), [0.5, 0.25, 0.75]))))
 
-# %% ../nbs/17_comparison.ipynb #042c646e
+# %% ../nbs/17_comparison.ipynb #a1d4c6cd
 def paired(
     ours: pd.Series,  # errors of the seeds that survived, by seed
     theirs: pd.Series,  # of the baseline, likewise
@@ -199,13 +199,13 @@ def paired(
     drawn = bootstrap((change,), np.median, method="percentile", rng=np.random.default_rng(0))
     return interval_in([np.median(change), *drawn.confidence_interval])
 
-# %% ../nbs/17_comparison.ipynb #cdc2c54b
+# %% ../nbs/17_comparison.ipynb #fde3bad3
 ENOUGH = 6  # shared seeds for a claim
 
-# %% ../nbs/17_comparison.ipynb #bcf2da5d
+# %% ../nbs/17_comparison.ipynb #7f8c3540
 TARGETS = {"pos_dt": "displacement", "vel": "velocity"}
 
-# %% ../nbs/17_comparison.ipynb #dc4070e8
+# %% ../nbs/17_comparison.ipynb #c37ed057
 def columns(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
@@ -216,7 +216,7 @@ def survivors(table: pd.DataFrame, variant: str | None, target: str) -> pd.Serie
 def outcomes_of(source: pd.DataFrame | Packed | str | Path) -> pd.DataFrame:
     return source if isinstance(source, pd.DataFrame) else outcomes(source)
 
-# %% ../nbs/17_comparison.ipynb #cc989eb2
+# %% ../nbs/17_comparison.ipynb #01468283
 def compare(
     source: pd.DataFrame | Packed | str | Path,  # a table as from `outcomes`, or what that reads
     baseline: str | None = None,  # a variant; None: the first of each setup
@@ -252,7 +252,7 @@ def compare(
         rows.append(row)
     return pd.DataFrame(rows)
 
-# %% ../nbs/17_comparison.ipynb #f484c8e2
+# %% ../nbs/17_comparison.ipynb #4419482c
 def short(x: float) -> str:
     "Two digits, in at most six characters: 0.75, 3.7e-4, 3e122; — where there is none."
     if math.isnan(x): return "—"
@@ -261,12 +261,12 @@ def short(x: float) -> str:
     mantissa, exponent = f"{x:.{0 if len(exponent) > 3 else 1}e}".split("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
-# %% ../nbs/17_comparison.ipynb #20ef0d74
+# %% ../nbs/17_comparison.ipynb #4b64d4b5
 def in_brackets(row: Row, name: str, change: Callable[[float], float] = float) -> str:
     value, low, high = (short(change(row[f"{name}{end}"])) for end in ("", "_low", "_high"))
     return value if value == "—" else f"{value} [{low}, {high}]"
 
-# %% ../nbs/17_comparison.ipynb #8312ad99
+# %% ../nbs/17_comparison.ipynb #e4cce0d1
 Lines = list[list[str]]  # cells line by line, the heads first
 
 def lines_of(part: pd.DataFrame) -> tuple[Lines, Lines]:
@@ -281,7 +281,7 @@ def lines_of(part: pd.DataFrame) -> tuple[Lines, Lines]:
         errors.append([name, *(cell for cells in told for cell in cells)])
     return went, errors
 
-# %% ../nbs/17_comparison.ipynb #e27a9c07
+# %% ../nbs/17_comparison.ipynb #e5959253
 def side_by_side(lines: Lines, width: int) -> str:
     "Columns in a text; the first one is wrapped where a line would be longer than `width`."
     sizes = [max(map(len, column)) for column in zip(*lines)]
@@ -293,7 +293,7 @@ def side_by_side(lines: Lines, width: int) -> str:
         text += rest
     return "\n".join(text)
 
-# %% ../nbs/17_comparison.ipynb #40d9743e
+# %% ../nbs/17_comparison.ipynb #aa6041b4
 def per_setup(compared: pd.DataFrame, mark: str, tell: Callable[[pd.DataFrame], str]) -> str:
     "A paragraph for each setup: its name, what a particle that feels no force would have, and what is told."
     parts = []
@@ -302,7 +302,7 @@ def per_setup(compared: pd.DataFrame, mark: str, tell: Callable[[pd.DataFrame], 
         parts.append(f"{mark}{setup} (ballistic: {straight_on})\n\n{tell(part)}")
     return "\n\n".join(parts)
 
-# %% ../nbs/17_comparison.ipynb #b405b290
+# %% ../nbs/17_comparison.ipynb #6e8cd50a
 def as_text(
     compared: pd.DataFrame,  # as from `compare`
     width: int = 110,  # columns of the terminal
@@ -310,7 +310,7 @@ def as_text(
     "A comparison for a terminal: for each setup how runs went, and their errors, medians and quartiles."
     return per_setup(compared, "", lambda part: "\n\n".join(side_by_side(lines, width) for lines in lines_of(part)))
 
-# %% ../nbs/17_comparison.ipynb #2bb654e5
+# %% ../nbs/17_comparison.ipynb #a997cf29
 def as_markdown(
     compared: pd.DataFrame,  # as from `compare`
 ) -> str:
@@ -321,7 +321,7 @@ def as_markdown(
         return "\n".join([row(head), row(["---"] * len(head)), *map(row, rows)])
     return per_setup(compared, "### ", tell)
 
-# %% ../nbs/17_comparison.ipynb #1ecc47fe
+# %% ../nbs/17_comparison.ipynb #d3cb95c4
 def told_of(row: Row, target: str) -> str:
     "One or two sentences on a variant."
     word, straight_on = TARGETS[target], short(row[f"{target}_ballistic"])
@@ -338,7 +338,7 @@ def told_of(row: Row, target: str) -> str:
     if low <= 0 <= high: return f"{text} No difference can be told: it is {factor}."
     return f"{text} It is {'smaller' if high < 0 else 'larger'}: {factor}."
 
-# %% ../nbs/17_comparison.ipynb #4f47d203
+# %% ../nbs/17_comparison.ipynb #96371e54
 def conclusion(
     compared: pd.DataFrame,  # as from `compare`
     target: str = "vel",  # one of TARGETS
@@ -353,7 +353,7 @@ def conclusion(
     several = compared.setup.nunique() > 1
     return "\n".join((f"[{row['setup']}] " if several else "") + told_of(row, target) for row in rows)
 
-# %% ../nbs/17_comparison.ipynb #29969d52
+# %% ../nbs/17_comparison.ipynb #cbf1dcb2
 EDGE = 1e6  # the largest error that a figure shows
 
 def plot_variant(ax: Axes, row: int, part: pd.DataFrame, target: str, color: Any) -> None:
@@ -370,7 +370,7 @@ def plot_variant(ax: Axes, row: int, part: pd.DataFrame, target: str, color: Any
         ax.plot(0.98, row, "x", ms=8, color=color, transform=across, clip_on=False)
         ax.text(1.01, row, f"{exploded} of {len(part)}", va="center", color=color, transform=across)
 
-# %% ../nbs/17_comparison.ipynb #179886b6
+# %% ../nbs/17_comparison.ipynb #65fc4f85
 def plot_compare(
     source: pd.DataFrame | Packed | str | Path,  # a table as from `outcomes`, or what that reads
     target: str = "vel",  # one of TARGETS

@@ -6,7 +6,7 @@
 __all__ = ['Job', 'RATES', 'GRIDS', 'single', 'original', 'seeds', 'rates', 'leave_one_out', 'only_one', 'factorial', 'read_grid',
            'find_grid']
 
-# %% ../nbs/16_grids.ipynb #09c689f0
+# %% ../nbs/16_grids.ipynb #64951163
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -22,10 +22,10 @@ from .recipes import Config, find_recipe, resolve
 if sys.version_info >= (3, 11): import tomllib
 else: import tomli as tomllib
 
-# %% ../nbs/16_grids.ipynb #14076f98
+# %% ../nbs/16_grids.ipynb #242ba328
 Job = dict[str, Any]  # `run`, a recipe, and any fields of Config
 
-# %% ../nbs/16_grids.ipynb #995457fc
+# %% ../nbs/16_grids.ipynb #f607d821
 def checked(jobs: list[Job]) -> list[Job]:
     "The same jobs. Raises ValueError where one is wrong, or there twice."
     seen = {}
@@ -35,7 +35,7 @@ def checked(jobs: list[Job]) -> list[Job]:
         seen[told] = job
     return jobs
 
-# %% ../nbs/16_grids.ipynb #8c9d655d
+# %% ../nbs/16_grids.ipynb #27b00a47
 def single(
     run: str,  # a recipe, see `find_recipe`
     **settings,  # any field of Config
@@ -43,14 +43,14 @@ def single(
     "One recipe as it is."
     return checked([dict(run=run, **settings)])
 
-# %% ../nbs/16_grids.ipynb #48ab459e
+# %% ../nbs/16_grids.ipynb #9c292030
 def original(
     **settings,  # any field of Config, of all jobs
 ) -> list[Job]:
     "All recipes of the original log."
     return checked([dict(run=run, **settings) for run in ORIGINAL])
 
-# %% ../nbs/16_grids.ipynb #dd96b296
+# %% ../nbs/16_grids.ipynb #a813b334
 def seeds(
     jobs: Sequence[Job],  # a grid without seeds
     n: int,  # how many
@@ -62,7 +62,7 @@ def seeds(
         raise ValueError(f"the job {given[0]} has its seed already; leave it out, or do not cross it with seeds.")
     return checked([{**job, "seed": seed} for seed in range(n) for job in jobs])
 
-# %% ../nbs/16_grids.ipynb #a263b963
+# %% ../nbs/16_grids.ipynb #ca5767f5
 RATES = tuple(sorted(SEEDS))  # values of `lr_base`
 
 def rates(
@@ -73,14 +73,14 @@ def rates(
     "One recipe at several learning rates."
     return checked([dict(run=run, **{**settings, "lr_base": base}) for base in bases])
 
-# %% ../nbs/16_grids.ipynb #8eccdfa1
+# %% ../nbs/16_grids.ipynb #3cbdfe11
 def remedies_of(run: str, settings: Job) -> dict[str, float]:
     "The remedies of a recipe with these settings. Raises ValueError where there are none."
     active = resolve(run, **settings).active()
     if not active: raise ValueError(f"run is {run!r}, which has no remedy; give a recipe that has some, as R2.")
     return active
 
-# %% ../nbs/16_grids.ipynb #c4948d4f
+# %% ../nbs/16_grids.ipynb #be55a456
 def leave_one_out(
     run: str,  # a recipe
     **settings,  # any field of Config, of all jobs
@@ -89,7 +89,7 @@ def leave_one_out(
     without = [{name: "off"} for name in remedies_of(run, settings)]
     return checked([dict(run=run, **{**settings, **change}) for change in ({}, *without)])
 
-# %% ../nbs/16_grids.ipynb #ede35829
+# %% ../nbs/16_grids.ipynb #acd77ce1
 def only_one(
     run: str,  # a recipe
     **settings,  # any field of Config, of all jobs
@@ -100,10 +100,10 @@ def only_one(
     alone = [{name: value} for name, value in remedies_of(run, settings).items()]
     return checked([dict(run="R0", **shared, **change) for change in ({}, *alone)])
 
-# %% ../nbs/16_grids.ipynb #38ae0699
+# %% ../nbs/16_grids.ipynb #f88d016d
 RESOLUTION = 4  # main effects are not mixed up with those of pairs
 
-# %% ../nbs/16_grids.ipynb #c5146a6c
+# %% ../nbs/16_grids.ipynb #33cb64b4
 def factorial(
     run: str,  # a recipe
     remedies: Sequence[str] | None = None,  # those that are switched, the others stay on; None: all it has
@@ -127,13 +127,13 @@ def factorial(
     off = [{name: "off" for name, level in zip(switched, row) if level < 0} for row in design]
     return checked([dict(run=run, **{**settings, **change}) for change in off])
 
-# %% ../nbs/16_grids.ipynb #068995f3
+# %% ../nbs/16_grids.ipynb #527ddcfd
 KEYS = {"runs": list, "seeds": int, "settings": dict, "vary": dict}  # of a grid file
 FORM = {"runs": 'a list, as ["R0", "R2"]', "seeds": "a number, as 4", "settings": "a table, as [settings]",
         "vary": "a table, as [vary]"}
 N_SEEDS = 4  # where nothing is said
 
-# %% ../nbs/16_grids.ipynb #96ebc07c
+# %% ../nbs/16_grids.ipynb #bfca6c30
 def told_in(path: Path) -> Job:
     "What a grid file says, with each of `KEYS`. Raises ValueError where something is missing or not of its type."
     try: told = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -150,7 +150,7 @@ def told_in(path: Path) -> Job:
     if not told.get("runs"): raise ValueError(f"{path} has no runs; name the recipes, as runs = [\"R0\", \"R2\"].")
     return {"seeds": N_SEEDS, "settings": {}, "vary": {}} | told
 
-# %% ../nbs/16_grids.ipynb #dcdb3cc8
+# %% ../nbs/16_grids.ipynb #401ae1cb
 def check_names(settings: Job, vary: Job) -> None:
     "Raises ValueError where a name or a value of a grid file is wrong."
     for name, values in vary.items():
@@ -162,7 +162,7 @@ def check_names(settings: Job, vary: Job) -> None:
     for name, values in vary.items():
         for value in values: Config(**{name: value})
 
-# %% ../nbs/16_grids.ipynb #7e96d330
+# %% ../nbs/16_grids.ipynb #413f6ac2
 def read_grid(
     path: str | Path,  # of a TOML file: `runs`, `seeds`, [settings], [vary]
     n_seeds: int | None = None,  # in place of the file's
@@ -182,7 +182,7 @@ def read_grid(
         return seeds(jobs, told["seeds"] if n_seeds is None else n_seeds)
     except ValueError as e: raise ValueError(f"{path}: {e}") from None
 
-# %% ../nbs/16_grids.ipynb #6374f0fc
+# %% ../nbs/16_grids.ipynb #4459f59d
 GRIDS: dict[str, Callable[..., list[Job]]] = {  # of a recipe and settings, by name
     "original": lambda run, **settings: original(**settings),
     "seeds": single,
@@ -192,7 +192,7 @@ GRIDS: dict[str, Callable[..., list[Job]]] = {  # of a recipe and settings, by n
     "factorial": factorial,
 }
 
-# %% ../nbs/16_grids.ipynb #a93c01cf
+# %% ../nbs/16_grids.ipynb #8e9fd78f
 def find_grid(
     grid: str | Path,  # a key of GRIDS, or the path of a TOML file, see `read_grid`
     run: str | None = None,  # a recipe; None: R2, or what the grid itself says
