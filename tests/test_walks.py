@@ -107,7 +107,7 @@ assert "- R9 (a clip of mu alone)" in log and "## R9_soft" in log
 assert run_lines(runs(run.path.parents[1]))
 assert "R9" in [b.description for b in ExplosionPanel().children[0].children]
 assert any("R9" in text for text in LiveRun().recipe.options)
-""", ["07_recipes", "11_runs"])
+""", ["07_recipes", "11_runs", "16_grids", "17_comparison"])
 
 
 def test_a_recipe_of_ones_own(walk):
