@@ -25,7 +25,7 @@ from .data import Batch, held_out, mean_errors, painn_nbody
 from .diagnostics import BLOWN, first_blown
 from .process import COMPILE_FROM, can_compile
 from painn_nb.recipes import (
-    Config, build_model, changes, find_recipe, in_words, project_root, resolve, resolve_device, run_name,
+    Config, build_model, changes, find_recipe, in_words, project_root, resolve_device, run_name,
 )
 from .records import save_atomic, to_json, write_atomic
 from .runs import Run, append_log, conclude, new_run, provenance
