@@ -237,10 +237,10 @@ def compare(
         beside = table[table.setup == setup]
         base = baseline or beside.variant.iloc[0]
         if base not in set(beside.variant): base = None
+        alive = part.survived.sum()
         row = {
             "setup": setup, "variant": variant, "run": part.run.iloc[0], "baseline": base,
-            "seeds": len(part), "survived": int(part.survived.sum()),
-            **columns("survival", survival(int(part.survived.sum()), len(part))),
+            "seeds": len(part), "survived": alive, **columns("survival", survival(alive, len(part))),
             "blown": part.blown.mean(), "held": part.held.mean(), "ms": 1000 * part.seconds.median(),
         }
         for target in TARGETS:
