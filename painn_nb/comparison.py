@@ -237,10 +237,10 @@ def compare(
         beside = table[table.setup == setup]
         base = baseline or beside.variant.iloc[0]
         if base not in set(beside.variant): base = None
+        alive = part.survived.sum()
         row = {
             "setup": setup, "variant": variant, "run": part.run.iloc[0], "baseline": base,
-            "seeds": len(part), "survived": int(part.survived.sum()),
-            **columns("survival", survival(int(part.survived.sum()), len(part))),
+            "seeds": len(part), "survived": alive, **columns("survival", survival(alive, len(part))),
             "blown": part.blown.mean(), "held": part.held.mean(), "ms": 1000 * part.seconds.median(),
         }
         for target in TARGETS:
@@ -262,8 +262,13 @@ def short(x: float) -> str:
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 # %% ../nbs/17_comparison.ipynb #4b64d4b5
-def in_brackets(row: Row, name: str, change: Callable[[float], float] = float) -> str:
-    value, low, high = (short(change(row[f"{name}{end}"])) for end in ("", "_low", "_high"))
+def times(decades: float) -> str:
+    "A factor, with three digits after the point where it is nearly 1."
+    near = 1e-9 < abs(decades) < 0.02
+    return f"{power(decades):.3f}" if near else short(power(decades))
+
+def in_brackets(row: Row, name: str, tell: Callable[[float], str] = short) -> str:
+    value, low, high = (tell(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
     return value if value == "—" else f"{value} [{low}, {high}]"
 
 # %% ../nbs/17_comparison.ipynb #e4cce0d1
@@ -277,7 +282,7 @@ def lines_of(part: pd.DataFrame) -> tuple[Lines, Lines]:
         name = row["variant"] + (" (baseline)" if row["variant"] == row["baseline"] else "")
         numbers = (short(row[k]) for k in ("blown", "held", "ms"))
         went.append([name, str(row["seeds"]), in_brackets(row, "survival"), *numbers, str(row["shared"])])
-        told = ((in_brackets(row, target), in_brackets(row, f"{target}_change", power)) for target in TARGETS)
+        told = ((in_brackets(row, target), in_brackets(row, f"{target}_change", times)) for target in TARGETS)
         errors.append([name, *(cell for cells in told for cell in cells)])
     return went, errors
 
@@ -332,8 +337,8 @@ def told_of(row: Row, target: str) -> str:
     base, shared, low, high = row["baseline"], row["shared"], row[f"{target}_change_low"], row[f"{target}_change_high"]
     if base is None or base == row["variant"]: return text
     if shared < 2: return f"{text} Only {shared} of these seeds survived in {base}, so the two are not compared."
-    ends = f"{short(power(low))} to {short(power(high))}"
-    factor = f"{short(power(row[f'{target}_change']))} times that of {base} on {shared} shared seeds ({ends})"
+    ends = f"{times(low)} to {times(high)}"
+    factor = f"{times(row[f'{target}_change'])} times that of {base} on {shared} shared seeds ({ends})"
     if shared < ENOUGH: return f"{text} It is {factor}, too few to tell a difference."
     if low <= 0 <= high: return f"{text} No difference can be told: it is {factor}."
     return f"{text} It is {'smaller' if high < 0 else 'larger'}: {factor}."

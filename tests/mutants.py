@@ -179,7 +179,7 @@ class Copy:
         self.env |= {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder / "tmp")}
         listed = subprocess.check_output(["git", "ls-files", "-coz", "--exclude-standard"], cwd=root, text=True)
         for name in listed.strip("\0").split("\0"):
-            if name.startswith("runs/reproduction/") or not (root / name).is_file(): continue
+            if not (root / name).is_file(): continue
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, self.folder / name)
         for command in ("init -q", "add -fA", "commit -qm unchanged"): self.git(*command.split())  # -f: kept runs, too
