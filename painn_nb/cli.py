@@ -20,7 +20,7 @@ import click
 
 from . import __version__
 from .ablation import new_experiment, resume_experiment
-from .comparison import as_text, compare, conclusion
+from .comparison import as_markdown, as_text, compare, conclusion
 from .diagnostics import failure_text
 from .grids import GRIDS, find_grid
 from .recipes import HELP, Config, in_words, project_root
@@ -94,15 +94,15 @@ def find_run(said: str | None, runs_dir: Path | None = None) -> Path:
 # %% ../nbs/19_cli.ipynb #895a3af6
 @main.command("sweep")
 @click.argument("grid", default="original")
-@click.option("--run", "recipe", default="R2", help="the recipe that a grid varies; R2")
-@click.option("--seeds", default=4, type=click.IntRange(1), help="seeds of each; 4")
+@click.option("--run", "recipe", metavar="RECIPE", help="the recipe that a grid varies; R2")
+@click.option("--seeds", type=click.IntRange(1), help="seeds of each; 4, or what a file says")
 @click.option("--workers", type=click.IntRange(1), help="processes of this machine; one per core")
 @click.option("--scheduler", metavar="ADDRESS", help="of a Dask cluster that takes the runs: tcp://host:8786")
 @runs_dir
 @with_settings
 @in_a_sentence
 def sweep_command(
-    grid: str, recipe: str, seeds: int, workers: int | None, scheduler: str | None, runs_dir: Path | None,
+    grid: str, recipe: str | None, seeds: int | None, workers: int | None, scheduler: str | None, runs_dir: Path | None,
     settings: dict[str, Any],
 ) -> None:
     jobs, folder = find_grid(grid, recipe, seeds, **settings), runs_dir or project_root() / "runs"
@@ -144,10 +144,12 @@ def compare_command(folder: Path | None, baseline: str | None) -> None:
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @in_a_sentence
 def log(folder: Path | None) -> None:
-    "The run log of FOLDER: the report of every run, in the order in which they ended."
-    path = (folder or project_root() / "runs") / "ABLATION.md"
+    "The run log of FOLDER: the report of every run, in the order in which they ended, then their comparison."
+    folder = folder or project_root() / "runs"
+    path = folder / "ABLATION.md"
     if not path.exists(): raise ValueError(f"there is no {path}; a run that ends writes it.")
     click.echo(path.read_text(encoding="utf-8"))
+    click.echo(f"## Comparison\n\n{as_markdown(compare(folder))}")
 
 # %% ../nbs/19_cli.ipynb #67dfd764
 @main.command()

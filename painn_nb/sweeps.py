@@ -127,7 +127,7 @@ class Sweep:
         self.runs_dir = runs_dir
         self.done = {t.key: known[t.key] for t in tasks if t.key in known and known[t.key].ended}
         self.open = {t.key: t for t in tasks if t.key not in self.done}
-        self.failed: dict[str, Exception] = {}
+        self.failed: dict[str, BaseException] = {}
         self.all = {t.key for t in tasks}
 
     def round(self, executor: Executor, bar: tqdm, wait: bool = False) -> None:
@@ -200,8 +200,11 @@ def work_off(state, workers, executor, bar):
 def packed_keys(table: pd.DataFrame) -> pd.Series:
     "The key of the job of each packed run."
     names = [f.name for f in dataclasses.fields(Config) if f.name in table and f.name != "device"]
-    plain = table[["run", *names]].astype(object).where(table.notna(), None).to_dict("records")
-    return pd.Series([Task(row.pop("run"), Config(**row), {}).key for row in plain], index=table.run_id)
+    keys = {}
+    for row in table.to_dict("records"):
+        settings: dict[str, Any] = {name: None if pd.isna(row[name]) else row[name] for name in names}
+        keys[row["run_id"]] = Task(row["run"], Config(**settings), {}).key
+    return pd.Series(keys)
 
 def apart(a: pd.Series, b: pd.Series) -> pd.Series:
     "Relative difference of numbers, 0 where they are equal or both NaN."
@@ -218,17 +221,17 @@ def differences(
     Columns: run_id (of `here`), same_outcome, numbers, equal (share), first_step and last_step: the largest relative
     difference at a step, of losses, errors and readings."""
     rows = []
-    there_by_key = {key: run_id for run_id, key in packed_keys(there.runs).items()}
-    for run_id, key in packed_keys(here.runs).items():
-        if key not in there_by_key: continue
-        pair = [of_run(data, name) for data, name in ((here, run_id), (there, there_by_key[key]))]
-        both = pd.concat(pair, axis=1, keys=["a", "b"], join="inner")
+    here_runs, there_runs = (data.runs.assign(key=packed_keys(data.runs).to_numpy()) for data in (here, there))
+    for pair in here_runs.merge(there_runs, on="key", suffixes=("", "_there")).to_dict("records"):
+        numbers = [of_run(here, pair["run_id"]), of_run(there, pair["run_id_there"])]
+        both = pd.concat(numbers, axis=1, keys=["a", "b"], join="inner")
         far = apart(both.a, both.b)
-        by_step = far.groupby("step").max()
-        outcomes = [data.runs.set_index("run_id").outcome[name] for data, name in
-                    ((here, run_id), (there, there_by_key[key]))]
-        rows.append((run_id, outcomes[0] == outcomes[1], len(far), (far == 0).mean(), *by_step.iloc[[0, -1]]))
-    return pd.DataFrame(rows, columns=["run_id", "same_outcome", "numbers", "equal", "first_step", "last_step"])
+        by_step = far.groupby("step").max().tolist()
+        rows.append({
+            "run_id": pair["run_id"], "same_outcome": pair["outcome"] == pair["outcome_there"], "numbers": len(far),
+            "equal": (far == 0).mean(), "first_step": by_step[0], "last_step": by_step[-1],
+        })
+    return pd.DataFrame(rows)
 
 # %% ../nbs/16_sweeps.ipynb #132b4251
 def of_run(data, run_id):
