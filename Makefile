@@ -1,17 +1,21 @@
 # One environment, .venv, with the pinned versions of constraints.txt.
 PYTHON ?= python3.11
 RUN ?= R2
+GRID ?= original
 ARGS ?=
 FRESH ?=
 GPU_PYTHON ?= $(BIN)/python
 BIN := .venv/bin
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 
-.PHONY: run quick test lint mutants reproduce bench zoo gpu lab notebooks readme readme-text docs chromium
+.PHONY: run sweep quick test lint mutants reproduce bench zoo gpu lab notebooks readme readme-text docs chromium
 
 run: .venv/.ready  ## one ablation: make run RUN=R2 ARGS="-p seed 1"
 	@out=$$(mktemp -d)/run.ipynb && $(BIN)/papermill nbs/run.ipynb $$out -p run $(RUN) $(ARGS) && \
 	$(BIN)/python -c "import nbformat, sys; print(nbformat.read(sys.argv[1], 4).cells[-1].outputs[0].text)" $$out
+
+sweep: .venv/.ready  ## many runs and their comparison: make sweep GRID=leave_one_out ARGS="--seeds 8"
+	@$(BIN)/painn_nb sweep $(GRID) $(ARGS)
 
 quick: lint  ## before a commit: style, types, the notebooks of the package, and the tests that are not slow
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --file_glob '[01]*.ipynb' --n_workers 2

@@ -20,7 +20,6 @@ import click
 
 from . import __version__
 from .ablation import new_experiment, resume_experiment
-from .comparison import as_markdown, as_text, compare, conclusion
 from .diagnostics import failure_text
 from .grids import GRIDS, find_grid
 from .recipes import HELP, Config, in_words, project_root
@@ -126,6 +125,7 @@ def cluster(address: str):
 # %% ../nbs/19_cli.ipynb #0619bece
 def report(folder: Path, baseline: str | None = None) -> None:
     "Print the comparison of all runs of a folder, in numbers and in words."
+    from painn_nb.comparison import as_text, compare, conclusion  # here, since figures take two seconds to import
     compared = compare(folder, baseline)
     click.echo(as_text(compared))
     click.echo(f"\n{conclusion(compared)}")
@@ -145,6 +145,7 @@ def compare_command(folder: Path | None, baseline: str | None) -> None:
 @in_a_sentence
 def log(folder: Path | None) -> None:
     "The run log of FOLDER: the report of every run, in the order in which they ended, then their comparison."
+    from painn_nb.comparison import as_markdown, compare
     folder = folder or project_root() / "runs"
     path = folder / "ABLATION.md"
     if not path.exists(): raise ValueError(f"there is no {path}; a run that ends writes it.")
@@ -163,14 +164,16 @@ def explain(run: str | None, runs_dir: Path | None) -> None:
 # %% ../nbs/19_cli.ipynb #7ab9da10
 FORMS = ("explore", "run", "sweep")  # notebooks that one works with
 
-@main.command()
-@click.option("--no-browser", is_flag=True, help="print the address only")
+@main.command(context_settings=dict(ignore_unknown_options=True))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @in_a_sentence
-def lab(no_browser: bool) -> None:
-    "JupyterLab on the panels: see a network explode, and save it. Notebooks that are not there are copied to nbs."
+def lab(options: tuple[str, ...]) -> None:
+    """JupyterLab on the panels: see a network explode, and save it. OPTIONS are Jupyter's own, as --no-browser.
+
+    Notebooks that are not there are copied to nbs."""
     here = project_root() / "nbs"
     here.mkdir(exist_ok=True)
     for name in FORMS:
         if not (here / f"{name}.ipynb").exists(): shutil.copy(Path(__file__).parent / "nbs" / f"{name}.ipynb", here)
-    command = [sys.executable, "-m", "jupyter", "lab", str(here / "explore.ipynb"), *["--no-browser"][: no_browser]]
+    command = [sys.executable, "-m", "jupyter", "lab", str(here / "explore.ipynb"), *options]
     sys.exit(subprocess.run(command).returncode)

@@ -14,8 +14,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pydoe import fracfact_by_res
-
 from .ablation import ORIGINAL, SEEDS
 from .recipes import Config, find_recipe, resolve
 
@@ -123,6 +121,7 @@ def factorial(
         raise ValueError(f"{name!r} is no remedy of {run}; {guess}")
     if len(switched) < 2:
         raise ValueError(f"the remedies are {switched}; a factorial needs two at least, see leave_one_out for one.")
+    from pydoe import fracfact_by_res  # here, since it takes a second to import
     design = fracfact_by_res(len(switched), RESOLUTION)[::-1]
     off = [{name: "off" for name, level in zip(switched, row) if level < 0} for row in design]
     return checked([dict(run=run, **{**settings, **change}) for change in off])

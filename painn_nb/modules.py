@@ -9,6 +9,7 @@ __all__ = ['Which', 'Before', 'After', 'Layout', 'Parts', 'LAYOUTS', 'whole_name
 
 # %% ../nbs/04_modules.ipynb #fb9a56df
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -101,7 +102,7 @@ def parts_of(x: Any) -> Iterable[Any]:
     if isinstance(x, Mapping): return list(x.values())
     if isinstance(x, (tuple, list)): return x
     if dataclasses.is_dataclass(x): return [getattr(x, f.name, None) for f in dataclasses.fields(x)]
-    if torch.compiler.is_compiling() or isinstance(x, (type, nn.Module, Tensor)) or callable(x): return []
+    if torch.compiler.is_compiling() or isinstance(x, (type, nn.Module, Tensor)) or inspect.isroutine(x): return []
     return list(getattr(x, "__dict__", {}).values())
 
 def tensors(

@@ -89,6 +89,7 @@ class ClipNorm(Bounded):
 def replaced(out, key, new):
     "An output with one of its parts replaced."
     if isinstance(out, tuple):
+        key = range(len(out))[key]  # -1 is the last
         parts = (*out[:key], new, *out[key + 1 :])
         return type(out)(*parts) if hasattr(out, "_fields") else parts
     if type(out) is dict: return {**out, key: new}  # a compiler does not know `copy`

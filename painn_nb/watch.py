@@ -8,6 +8,7 @@ __all__ = ['Keeper', 'Watch', 'makers', 'culprits', 'watch', 'examine']
 # %% ../nbs/13_watch.ipynb #8f382393
 import itertools
 import math
+import operator
 import warnings
 import weakref
 from collections import deque
@@ -276,7 +277,7 @@ class Watch:
 
     def capture(self, step: int) -> Capture:
         "`read`, kept; warns, once each, of sites that are heading for an overflow, see `forecast`."
-        capture = self.read(step)
+        capture = self.read(operator.index(step))
         self.keep.append(capture.record)
         self.recent.append(capture)
         for f in forecast(self.recent, self.limits or self.limit):
