@@ -39,7 +39,8 @@ def test_from_nothing_to_a_comparison(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_says_how_it_goes_on(tmp_path, how):
-    command = [BIN / "painn_nb", "run", "R0", "--runs-dir", tmp_path, *SMALL, "--epochs", "900", "--checkpoint-seconds", "0.1"]
+    command = [BIN / "painn_nb", "run", "R0", "--runs-dir", tmp_path, *SMALL, "--epochs", "900",
+               "--checkpoint-seconds", "0.1"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: list(tmp_path.glob("painn/*/checkpoint.pt")))
     running.send_signal(how)
@@ -93,14 +94,15 @@ def test_a_wheel_in_an_empty_folder(root, tmp_path):
 def test_the_forms_know_all_settings(root, tmp_path):
     more = [word for name, value in (TINY | dict(clip_mu_norm="off")).items() for word in ("-p", name, str(value))]
     def papermill(name, *words):
-        command = [BIN / "papermill", root / "nbs" / f"{name}.ipynb", tmp_path / f"{name}.ipynb", "--no-progress-bar", *words]
-        return subprocess.run(map(str, command), capture_output=True, text=True, cwd=root, timeout=300)
+        forms = root / "nbs" / f"{name}.ipynb", tmp_path / f"{name}.ipynb"
+        return painn_nb(*forms, "--no-progress-bar", *words, program=BIN / "papermill", cwd=root)
     done = papermill("sweep", "-p", "runs_dir", tmp_path, "-p", "seeds", 2, "-p", "grid", "seeds", *more)
     assert done.returncode == 0 and "unknown parameter" not in done.stderr, done.stderr
     shown = json.dumps(json.loads((tmp_path / "sweep.ipynb").read_text())["cells"])
     assert "R2, clip_mu_norm off survived 2 of 2 seeds" in shown and "image/png" in shown
     for words, said in [(["-p", "_clip_mu_norm", 3], "_clip_mu_norm is no setting; write clip_mu_norm."),
-                        (["-y", "clip_q_value: [1, 2]"], "clip_q_value is [1, 2]"), (["-p", "clip_mu", 3], "did you mean")]:
+                        (["-y", "clip_q_value: [1, 2]"], "clip_q_value is [1, 2]"),
+                        (["-p", "clip_mu", 3], "did you mean")]:
         refused = papermill("run", *words, "-p", "runs_dir", tmp_path / "none")
         assert refused.returncode and said in refused.stderr and not (tmp_path / "none").exists()
 
