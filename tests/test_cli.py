@@ -87,7 +87,7 @@ def test_a_wheel_in_an_empty_folder(root, tmp_path):
                            env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     try: assert any("/lab?token=" in line for line in lab.stdout)
     finally: os.killpg(lab.pid, signal.SIGKILL)
-    assert sorted(p.name for p in (empty / "nbs").iterdir() if p.suffix) == ["explore.ipynb", "run.ipynb", "sweep.ipynb"]
+    assert sorted(p.name for p in empty.glob("nbs/*.ipynb")) == ["explore.ipynb", "run.ipynb", "sweep.ipynb"]
 
 
 @pytest.mark.slow
