@@ -17,7 +17,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-
 import torch
 from filelock import FileLock, Timeout
 

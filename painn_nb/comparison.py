@@ -25,7 +25,7 @@ from scipy.stats import binomtest, bootstrap
 from .diagnostics import BLOWN, BLOWN_LOSS
 from .plots import colour
 from .recipes import RECIPES, Config, differing, exactly
-from .runs import Packed, config_of, packed, row_of, runs_in
+from .runs import Packed, config_of, packed, packed_row, row_of, runs_in
 
 # %% ../nbs/17_comparison.ipynb #7b813b2e
 NOT_IN_SETUP = {*Config.declared(), "seed", "device", "debug_layer_stats_every", "checkpoint_seconds"}
@@ -77,15 +77,6 @@ def outcome_row(row: Row, stats: pd.DataFrame, metrics: pd.DataFrame) -> Row:
         "ballistic_pos_dt": row["ballistic_pos_dt"], "ballistic_vel": row["ballistic_vel"],
         "held": held_share(stats), "seconds": metrics.seconds.median(), "config": config, "changed": changed,
     }
-
-# %% ../nbs/17_comparison.ipynb #852dd325
-def packed_row(row: Row) -> Row:
-    "A row of `Packed.runs` as `row_of` gives it."
-    errors = {name: value for name, value in row.items() if name.startswith(("held_out_", "ballistic_"))}
-    told = {name: value for name, value in row.items() if value == value and value is not None}
-    off = {"clip_gradients_norm": None}  # the one setting whose default is not what a missing value says
-    changed = dict(part.split(" ", 1) for part in told.get("changed", "").split(", ") if part)
-    return {**off, **told, **errors, "changed": changed}
 
 # %% ../nbs/17_comparison.ipynb #88164942
 Parts = tuple[Row, pd.DataFrame, pd.DataFrame]  # of a run: its row, captures and metrics

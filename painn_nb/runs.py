@@ -404,3 +404,12 @@ def packed(
     except FileNotFoundError as e:
         raise ValueError(f"{str(folder)!r} holds no packed runs ({e}); make them with pack.") from None
     return Packed(table, stats.astype({"layer": "Int64"}), metrics)
+
+# %% ../nbs/11_runs.ipynb #5ed2aec2
+def packed_row(row: dict[Any, Any]) -> dict[Any, Any]:
+    "A row of `Packed.runs` as `row_of` gives it."
+    errors = {name: value for name, value in row.items() if name.startswith(("held_out_", "ballistic_"))}
+    told = {name: value for name, value in row.items() if value == value and value is not None}
+    off = {"clip_gradients_norm": None}  # the one setting whose default is not what a missing value says
+    changed = dict(part.split(" ", 1) for part in told.get("changed", "").split(", ") if part)
+    return {**off, **told, **errors, "changed": changed}

@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from .ablation import resume_experiment, run_experiment
 from .recipes import Config, find_recipe, resolve_device
 from .records import to_json
-from .runs import Packed, Run, pack, packed, runs_in
+from .runs import Packed, Run, config_of, pack, packed, packed_row, runs_in
 
 # %% ../nbs/16_sweeps.ipynb #23fa1ff3
 class Task(NamedTuple):
@@ -45,9 +45,9 @@ class Task(NamedTuple):
         said = to_json([self.recipe, dataclasses.asdict(self.config)])
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
-def key_of(run: Run) -> str:
-    "The key of the job that a run was made by."
-    return Task(run.about["run"], dataclasses.replace(run.config, device="auto"), {}).key
+def key_of(recipe: str, config: Config) -> str:
+    "The key of the job that a run of this recipe was made by."
+    return Task(recipe, dataclasses.replace(config, device="auto"), {}).key
 
 # %% ../nbs/16_sweeps.ipynb #3f1f808e
 def prove(job: Mapping[str, Any]) -> Task:
@@ -63,7 +63,7 @@ def known_runs(runs_dir: str | Path) -> dict[str, Run]:
     found = {}
     for run in runs_in(runs_dir):
         try:
-            if run.outcome != "stopped": found[key_of(run)] = run
+            if run.outcome != "stopped": found[key_of(run.about["run"], run.config)] = run
         except (ValueError, TypeError, KeyError) as e: warnings.warn(f"{run.address} is left out: {e}", stacklevel=2)
     return found
 
@@ -199,12 +199,8 @@ def work_off(state, workers, executor, bar):
 # %% ../nbs/16_sweeps.ipynb #c77d21f5
 def packed_keys(table: pd.DataFrame) -> pd.Series:
     "The key of the job of each packed run."
-    names = [f.name for f in dataclasses.fields(Config) if f.name in table and f.name != "device"]
-    keys = {}
-    for row in table.to_dict("records"):
-        settings: dict[str, Any] = {name: None if pd.isna(row[name]) else row[name] for name in names}
-        keys[row["run_id"]] = Task(row["run"], Config(**settings), {}).key
-    return pd.Series(keys)
+    rows = table.to_dict("records")
+    return pd.Series({row["run_id"]: key_of(row["run"], config_of(packed_row(row))) for row in rows})
 
 def apart(a: pd.Series, b: pd.Series) -> pd.Series:
     "Relative difference of numbers, 0 where they are equal or both NaN."
