@@ -6,8 +6,8 @@ __version__ = "0.4.0"
 # %% auto #0
 __all__ = ['RECIPES', 'Recipe', 'Config', 'resolve', 'run_experiment', 'resume_experiment', 'preflight', 'sweep', 'Run', 'runs',
            'watch', 'examine', 'culprits', 'post_mortem', 'PaiNN', 'Site', 'sites', 'attach', 'detach', 'Clamp',
-           'ClipNorm', 'Scale', 'ScaledTanh', 'Remedies', 'stabilize', 'SYSTEMS', 'System', 'Batch', 'painn_nbody',
-           'held_out', 'roll_out']
+           'ClipNorm', 'LayerNorm', 'RMSNorm', 'Scale', 'ScaledTanh', 'Remedies', 'stabilize', 'SYSTEMS', 'System',
+           'Batch', 'painn_nbody', 'held_out', 'roll_out']
 
 # %% ../nbs/19_face.ipynb #b9c1331a
 from .ablation import preflight, resume_experiment, run_experiment
@@ -17,7 +17,9 @@ from .post_mortem import post_mortem
 from .recipes import RECIPES, Config, Recipe, resolve
 from .runs import Run, runs
 from .sites import Site, sites
-from .stabilizer import Clamp, ClipNorm, Remedies, Scale, ScaledTanh, attach, detach, stabilize
+from painn_nb.stabilizer import (
+    Clamp, ClipNorm, LayerNorm, Remedies, RMSNorm, Scale, ScaledTanh, attach, detach, stabilize,
+)
 from .sweeps import sweep
 from .systems import SYSTEMS, System
 from .watch import culprits, examine, watch
@@ -25,6 +27,7 @@ from .watch import culprits, examine, watch
 _all_ = [
     "RECIPES", "Recipe", "Config", "resolve", "run_experiment", "resume_experiment", "preflight", "sweep",
     "Run", "runs", "watch", "examine", "culprits", "post_mortem",
-    "PaiNN", "Site", "sites", "attach", "detach", "Clamp", "ClipNorm", "Scale", "ScaledTanh", "Remedies", "stabilize",
+    "PaiNN", "Site", "sites", "attach", "detach", "Clamp", "ClipNorm", "LayerNorm", "RMSNorm", "Scale",
+    "ScaledTanh", "Remedies", "stabilize",
     "SYSTEMS", "System", "Batch", "painn_nbody", "held_out", "roll_out",
 ]

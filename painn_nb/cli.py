@@ -56,7 +56,11 @@ def main() -> None:
     "See where a PaiNN on N-body data explodes, try remedies one at a time, and compare them over seeds."
 
 # %% ../nbs/19_cli.ipynb #7111ee14
-runs_dir = click.option("--runs-dir", type=click.Path(path_type=Path), help="folder of the runs; runs of the project")
+def of_project() -> Path: return project_root() / "runs"
+
+runs_dir = click.option(
+    "--runs-dir", type=click.Path(path_type=Path), default=of_project, help="folder of the runs; runs of the project")
+run_folder = click.argument("folder", type=click.Path(path_type=Path), default=of_project)
 
 @main.command()
 @click.argument("recipe", default="R2")
@@ -65,12 +69,12 @@ runs_dir = click.option("--runs-dir", type=click.Path(path_type=Path), help="fol
 @click.option("--resume", metavar="RUN", help="a run directory, to be continued; it brings all other settings")
 @with_settings
 @in_a_sentence
-def run(recipe: str, runs_dir: Path | None, name: str | None, resume: str | None, settings: dict[str, Any]) -> None:
+def run(recipe: str, runs_dir: Path, name: str | None, resume: str | None, settings: dict[str, Any]) -> None:
     """Train RECIPE: R0, R1, R2, or a TOML file of your own.
 
     A setting that is not given is the recipe's. `off` switches a remedy off. An explosion is a result. The last line is
     the run directory."""
-    begun = Run(find_run(resume)) if resume else new_experiment(recipe, runs_dir, name, **settings)
+    begun = Run(find_run(resume, runs_dir)) if resume else new_experiment(recipe, runs_dir, name, **settings)
     try:
         with terminable(): ended = resume_experiment(begun)
     except KeyboardInterrupt:
@@ -80,15 +84,14 @@ def run(recipe: str, runs_dir: Path | None, name: str | None, resume: str | None
     click.echo(ended.path)
 
 # %% ../nbs/19_cli.ipynb #68c964f2
-def find_run(said: str | None, runs_dir: Path | None = None) -> Path:
+def find_run(said: str, runs_dir: Path) -> Path:
     "The directory of a run that is said by its path, or by a part of its name; the newest if nothing is said."
-    if said and (Path(said) / "config.json").exists(): return Path(said)
-    if said and (project_root() / said / "config.json").exists(): return project_root() / said
-    folder = runs_dir or project_root() / "runs"
-    found = [run.path for run in runs_in(folder) if not said or said in run.path.name]
-    if found: return found[-1]
-    raise ValueError(f"there is no run {said!r}, neither as a path nor in {folder}." if said else
-                     f"there is no run in {folder}.")
+    paths = [Path(said), project_root() / said] if said else []
+    named = [run.path for run in runs_in(runs_dir) if said in run.path.name]
+    found = [path for path in paths if (path / "config.json").exists()] or named[-1:]
+    if found: return found[0]
+    raise ValueError(f"there is no run {said!r}, neither as a path nor in {runs_dir}." if said else
+                     f"there is no run in {runs_dir}.")
 
 # %% ../nbs/19_cli.ipynb #895a3af6
 @main.command("sweep")
@@ -101,14 +104,16 @@ def find_run(said: str | None, runs_dir: Path | None = None) -> Path:
 @with_settings
 @in_a_sentence
 def sweep_command(
-    grid: str, recipe: str | None, seeds: int | None, workers: int | None, scheduler: str | None, runs_dir: Path | None,
+    grid: str, recipe: str | None, seeds: int | None, workers: int | None, scheduler: str | None, runs_dir: Path,
     settings: dict[str, Any],
 ) -> None:
-    jobs, folder = find_grid(grid, recipe, seeds, **settings), runs_dir or project_root() / "runs"
+    jobs = find_grid(grid, recipe, seeds, **settings)
     with ExitStack() as opened:
         executor = opened.enter_context(cluster(scheduler)).get_executor() if scheduler else None
-        sweep(jobs, folder, workers, executor)
-    print_comparison(folder)
+        sweep(jobs, runs_dir, workers, executor)
+    print_comparison(runs_dir)
+    from painn_nb.comparison import log_comparison
+    click.echo(f"\nKept in {log_comparison(runs_dir)}.")
 
 sweep_command.help = f"""Run GRID over seeds, then compare: {', '.join(GRIDS)}, or a TOML file of your own.
 
@@ -132,32 +137,30 @@ def print_comparison(folder: Path, baseline: str | None = None) -> None:
 
 # %% ../nbs/19_cli.ipynb #713c383e
 @main.command("compare")
-@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@run_folder
 @click.option("--baseline", metavar="VARIANT", help="what the others are compared with; the first")
 @in_a_sentence
-def compare_command(folder: Path | None, baseline: str | None) -> None:
+def compare_command(folder: Path, baseline: str | None) -> None:
     "What each recipe did over its seeds, and how it differs from a baseline, from the runs of FOLDER."
-    print_comparison(folder or project_root() / "runs", baseline)
+    print_comparison(folder, baseline)
 
 # %% ../nbs/19_cli.ipynb #ca780be2
 @main.command()
-@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@run_folder
 @in_a_sentence
-def log(folder: Path | None) -> None:
+def log(folder: Path) -> None:
     "The run log of FOLDER: the report of every run, in the order in which they ended, then their comparison."
-    from painn_nb.comparison import as_markdown, compare
-    folder = folder or project_root() / "runs"
     path = folder / "ABLATION.md"
     if not path.exists(): raise ValueError(f"there is no {path}; a run that ends writes it.")
-    click.echo(path.read_text(encoding="utf-8"))
-    click.echo(f"## Comparison\n\n{as_markdown(compare(folder))}")
+    from painn_nb.comparison import log_comparison
+    click.echo(log_comparison(folder).read_text(encoding="utf-8"))
 
 # %% ../nbs/19_cli.ipynb #67dfd764
 @main.command()
-@click.argument("run", required=False)
+@click.argument("run", default="")
 @runs_dir
 @in_a_sentence
-def explain(run: str | None, runs_dir: Path | None) -> None:
+def explain(run: str, runs_dir: Path) -> None:
     "The report of RUN: a directory or a part of its name; the newest if nothing is said."
     click.echo(Run(find_run(run, runs_dir)).report)
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['TARGETS', 'outcomes', 'Interval', 'survival', 'paired', 'compare', 'as_text', 'as_markdown', 'conclusion',
-           'plot_compare']
+           'log_comparison', 'plot_compare']
 
 # %% ../nbs/17_comparison.ipynb #37c107ee
 import dataclasses
 import math
+import re
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from scipy.stats import binomtest, bootstrap
 from .diagnostics import BLOWN, BLOWN_LOSS
 from .plots import colour
 from .recipes import RECIPES, Config, differing, exactly
-from .runs import Packed, config_of, packed, packed_row, row_of, runs_in
+from .runs import Packed, config_of, packed, packed_row, row_of, runs_in, update_log
 
 # %% ../nbs/17_comparison.ipynb #7b813b2e
 NOT_IN_SETUP = {*Config.declared(), "seed", "device", "debug_layer_stats_every", "checkpoint_seconds"}
@@ -348,6 +349,18 @@ def conclusion(
             for row in compared.to_dict("records")]
     several = compared.setup.nunique() > 1
     return "\n".join((f"[{row['setup']}] " if several else "") + told_of(row, target) for row in rows)
+
+# %% ../nbs/17_comparison.ipynb #edef9a95
+def log_comparison(
+    folder: str | Path,  # the one above `painn`
+    baseline: str | None = None,  # see `compare`
+) -> Path:
+    "Put the comparison of a folder's runs into its `ABLATION.md`, in place of an older one; returns the log's path."
+    compared = compare(folder, baseline)
+    said = "\n".join(f"- {line}" for line in conclusion(compared).splitlines())
+    section = f"\n## Comparison\n\n{said}\n\n{as_markdown(compared)}\n\n---\n"
+    older = re.compile(r"\n## Comparison\n.*?\n---\n", re.DOTALL)
+    return update_log(Path(folder), lambda before: older.sub("", before) + section)
 
 # %% ../nbs/17_comparison.ipynb #cbf1dcb2
 EDGE = 1e6  # the largest error that a figure shows

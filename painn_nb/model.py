@@ -200,6 +200,7 @@ class Interaction(nn.Module):
         self.aggregation = aggregation
         self.filter_net = mlp(n_rbf, *filter_widths, 3 * features)
         self.message_net = mlp(features, hidden, 3 * features)
+        self.q_in, self.mu_in = Site(optional=True), Site(vector=True, optional=True)
         self.filter, self.msg = Site(), Site()
         self.scalar_msg, self.vector_msg = Site(), Site(vector=True)
 
@@ -212,11 +213,12 @@ class Interaction(nn.Module):
         cutoff_weight: Tensor,  # 1 at distance 0, 0 from the cutoff on, (D, 1)
     ) -> tuple[Tensor, Tensor]:
         "`q` (nodes, F) and `mu` (nodes, 3, F) after the messages."
+        q_in, mu_in = self.q_in(q), self.mu_in(mu)
         filters = self.filter(self.filter_net(rbf) * cutoff_weight)
-        messages = self.msg(graph.senders(self.message_net(q)) * graph.edges(filters))
+        messages = self.msg(graph.senders(self.message_net(q_in)) * graph.edges(filters))
         dq, weight_direction, weight_mu = messages.chunk(3, -1)
         dq = graph.sum(dq)
-        dmu = graph.sum_along(weight_direction) + graph.sum(weight_mu[:, None] * graph.senders(mu))
+        dmu = graph.sum_along(weight_direction) + graph.sum(weight_mu[:, None] * graph.senders(mu_in))
         if self.aggregation == "mean": dq, dmu = dq / graph.degree, dmu / graph.degree[:, None]
         return q + self.scalar_msg(dq), mu + self.vector_msg(dmu)
 
@@ -229,6 +231,7 @@ class Mixing(nn.Module):
         self.vector_mix = nn.Linear(features, 2 * features, bias=False)
         nn.init.xavier_uniform_(self.vector_mix.weight)
         self.mixing_net = mlp(2 * features, hidden, 3 * features)
+        self.q_in, self.mu_in = Site(optional=True), Site(vector=True, optional=True)
         self.mu_v = Site(vector=True)
         self.dq, self.dmu_scale, self.dqmu = Site(), Site(), Site()
         self.q_update, self.mu_update = Site(), Site(vector=True)
@@ -236,9 +239,10 @@ class Mixing(nn.Module):
 
     def forward(self, q: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
         "`q` (nodes, F) and `mu` (nodes, 3, F) after the update."
-        mu_v, mu_w = self.vector_mix(mu).chunk(2, -1)
+        q_in, mu_in = self.q_in(q), self.mu_in(mu)
+        mu_v, mu_w = self.vector_mix(mu_in).chunk(2, -1)
         mu_v = self.mu_v(mu_v)
-        factors = self.mixing_net(torch.cat([q, safe_norm(mu_v, -2, eps=1e-8)], -1))
+        factors = self.mixing_net(torch.cat([q_in, safe_norm(mu_v, -2, eps=1e-8)], -1))
         dq, dmu_scale, dqmu = factors.chunk(3, -1)
         dq, dmu_scale, dqmu = self.dq(dq), self.dmu_scale(dmu_scale), self.dqmu(dqmu)
         q = q + self.q_update(dq + dqmu * (mu_v * mu_w).sum(-2))

@@ -45,6 +45,12 @@ class Config(Remedies):
     "All settings of a run: the remedies, and these. Raises ValueError on a value that is out of range."
     clip_gradients_norm: Annotated[Positive | None, BeforeValidator(off_is_none)] = setting(
         1.0, "largest norm of the gradients, or off")
+    clip_gradients_zscore: Annotated[Positive | None, BeforeValidator(off_is_none)] = setting(
+        None, "largest z-score of their norm among the steps before, or off")
+    clip_gradients_ratio: Annotated[Positive | None, BeforeValidator(off_is_none)] = setting(
+        None, "largest gradient of each tensor beside its running mean, or off")
+    nonfinite: Literal["stop", "skip", "rescale"] = setting(
+        "stop", "where a step is not finite: stop, skip it, or rescale gradients whose norm overflows")
     debug_layer_stats_every: NonNegativeInt = setting(1, "steps between captures; 0: none")
     system: Annotated[str, AfterValidator(known_system)] = setting("gravity", "the world to learn")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = setting(0, "of the weights and of the data")
@@ -56,7 +62,9 @@ class Config(Remedies):
     layers: PositiveInt = setting(6, "interaction and mixing blocks, L")
     n_rbf: Annotated[int, Field(ge=2)] = setting(64, "radial functions, R")
     cutoff: Positive = setting(10.0, "distance at which interaction ends")
-    lr_base: Positive = setting(45.0, "factor of the learning rate, see `learning_rate`")
+    lr_base: Positive = setting(45.0, "factor of the learning rate of the original log, see `learning_rate`")
+    lr_peak: Annotated[Positive | None, BeforeValidator(off_is_none)] = setting(
+        None, "largest learning rate of a linear rise and half a cosine to 0; off: that of the original log")
     warmup: PositiveInt = setting(1000, "step of the largest learning rate")
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = setting(
         30.0, "time between checkpoints, in seconds")

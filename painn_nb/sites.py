@@ -44,9 +44,10 @@ class Site(nn.Sequential):
         self,
         vector: bool = False,  # the activation is (..., 3, F), not (..., F)
         suffix: str | None = None,  # what keys of files call the largest value; None: max, or norm_max of vectors
+        optional: bool = False,  # read only while it holds a stabilizer
     ):
         super().__init__()
-        self.vector = vector
+        self.vector, self.optional = vector, optional
         self.suffix = suffix or ("norm_max" if vector else "max")
         self.name = ""  # the model that holds the site gives it one
         self.reading = False  # whether forward passes are read in eager mode
@@ -72,6 +73,7 @@ class Site(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         "(..., F) or (..., 3, F) -> the same."
+        if self.optional and not len(self): return x
         if not (torch.compiler.is_compiling() or self.reading):
             for stabilizer in self: x = stabilizer(x)
             return x

@@ -8,20 +8,21 @@ __all__ = ['NOT_AGAIN', 'learning_rate', 'restore', 'errors_of', 'forward_backwa
 # %% ../nbs/15_trainer.ipynb #0fb94145
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import parent_process
 from typing import Any
 
 import torch
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import get_total_norm
 from tqdm.auto import tqdm
 
 from .data import Batch, mean_errors, mse, painn_nbody
 from .diagnostics import first_nonfinite
+from .gradients import Limits, total_norm
 from .model import PaiNN
 from .post_mortem import post_mortem
 from .process import compile_layers, reuse_memory
-from .recipes import Config
+from .recipes import Config, resolve_device
 from .records import save_atomic
 from .runs import Ended, Run
 from .watch import watch
@@ -29,29 +30,35 @@ from .watch import watch
 # %% ../nbs/15_trainer.ipynb #f4925e86
 def learning_rate(
     step: int,  # number of the step, from 1
-    features: int,  # channels, F
-    base: float,  # factor in front
-    warmup: int,  # step of the peak
+    config: Config,
 ) -> float:
-    "`base · F^-½ · min(step^-½, step · warmup^-3/2)` (Vaswani et al. 2017, eq. 3)"
-    return base * features**-0.5 * min(step**-0.5, step * warmup**-1.5)
+    """With `lr_peak` a linear rise, then half a cosine to 0 behind the last step (Loshchilov and Hutter 2017, eq. 5).
+
+    Else `lr_base · F^-½ · min(step^-½, step · warmup^-3/2)` (Vaswani et al. 2017, eq. 3)."""
+    if config.lr_peak is None:
+        return config.lr_base * config.features**-0.5 * min(step**-0.5, step * config.warmup**-1.5)
+    if step <= config.warmup: return config.lr_peak * step / config.warmup
+    return config.lr_peak * (1 + math.cos(math.pi * (step - config.warmup) / (config.epochs + 1 - config.warmup))) / 2
 
 # %% ../nbs/15_trainer.ipynb #e3da1962
-def save(run, model, optimizer, next_step):
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "next_step": next_step}
-    save_atomic(run.path / "checkpoint.pt", state)
+def save(run, parts, failure, next_step):
+    state = {name: part.state_dict() for name, part in parts.items()}
+    save_atomic(run.path / "checkpoint.pt", state | {"failure": failure, "next_step": next_step})
 
 # %% ../nbs/15_trainer.ipynb #0e412f5c
-def restore(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    "Load the checkpoint of a run, if there is one, and rewind its records; returns the number of the next step."
-    next_step, checkpoint = 0, run.path / "checkpoint.pt"
+def restore(
+    run: Run,
+    parts: Mapping[str, Any],  # what has a `state_dict`: model, optimizer, limits
+    device: torch.device,
+) -> tuple[int, dict[str, Any] | None]:
+    "Load the checkpoint of a run, if there is one, and rewind its records; the next step, and the failure before it."
+    saved: dict[str, Any] = {"next_step": 0, "failure": None}
+    checkpoint = run.path / "checkpoint.pt"
     if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=next(model.parameters()).device, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        next_step = saved["next_step"]
-    for records in (run.records, run.epochs): records.rewind(next_step)
-    return next_step
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        for name, part in parts.items(): part.load_state_dict(saved[name])
+    for records in (run.records, run.epochs): records.rewind(saved["next_step"])
+    return saved["next_step"], saved["failure"]
 
 # %% ../nbs/15_trainer.ipynb #ec3b6d16
 def errors_of(
@@ -66,13 +73,17 @@ def errors_of(
 def loss_of(errors: dict[str, torch.Tensor]) -> torch.Tensor: return torch.stack(list(errors.values())).sum()
 
 # %% ../nbs/15_trainer.ipynb #0b47d840
-def forward_backward(model: PaiNN, batch: Batch) -> dict[str, float]:
+def forward_backward(
+    model: PaiNN,
+    batch: Batch,
+    norm: Callable[[list[torch.Tensor]], torch.Tensor] = get_total_norm,  # of the gradients
+) -> dict[str, float]:
     "Loss, error of each target, gradient norm and fastest particle of a batch; leaves the gradients on the model."
     errors = errors_of(model, batch)
     loss = loss_of(errors)
     model.zero_grad()
     loss.backward()
-    grad_norm = get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    grad_norm = norm([p.grad for p in model.parameters() if p.grad is not None])
     numbers = {"loss": loss, **errors, "grad_norm": grad_norm, "speed_max": batch.vel.norm(dim=-1).amax()}
     return dict(zip(numbers, torch.stack([x.detach() for x in numbers.values()]).tolist()))
 
@@ -106,9 +117,13 @@ def trainer_nbody(
 ) -> Ended:
     """Train on fresh batches of the system with AdamW on MSE(pos_dt) + MSE(vel).
 
-    A value that is not finite ends the run as exploded. A file `stop` in its directory ends it after the step."""
+    A value that is not finite ends the run as exploded, or loses the step, see `Config.nonfinite`. A file `stop` in its
+    directory ends it after the step."""
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), eps=1e-9, weight_decay=1e-8, fused=True)
-    first, every = restore(run, model, optimizer), config.debug_layer_stats_every
+    limits, every = Limits(config, model.parameters()), config.debug_layer_stats_every
+    parts = {"model": model, "optimizer": optimizer, "limits": limits}
+    first, failure = restore(run, parts, resolve_device(config.device))
+    norm = total_norm if config.nonfinite == "rescale" else get_total_norm
     reuse_memory()
     if compiled: compile_layers(model)
     loader, last_save = painn_nbody(config.batch_size, config.seed, first, system=config.world), time.monotonic()
@@ -119,25 +134,24 @@ def trainer_nbody(
             start = time.perf_counter()
             batch = next(loader).like(model)
             w.reading = every > 0 and step % every == 0
-            metrics = forward_backward(model, batch)
-            lr = learning_rate(step + 1, config.features, config.lr_base, config.warmup)
+            metrics = forward_backward(model, batch, norm)
+            lr = learning_rate(step + 1, config)
 
             finite = math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])
-            if not finite and not w.reading: look_again(model, batch, w)  # a failure between captures has a witness
+            if not (finite or failure or w.reading): look_again(model, batch, w)  # the first failure has a witness
             capture = w.capture(step) if w.reading else None
             seconds = time.perf_counter() - start
             run.epochs.append({"epoch": step, "step": step, **metrics, "lr": lr, "seconds": seconds})
             if not finite or capture and first_nonfinite(capture):
-                return Ended("exploded", early_failure(model, batch, step))
-
-            if config.clip_gradients_norm is not None:
-                norm = batch.pos.new_tensor(metrics["grad_norm"])
-                clip_grads_with_norm_(model.parameters(), config.clip_gradients_norm, norm)
-            for group in optimizer.param_groups: group["lr"] = lr
-            optimizer.step()
+                failure = failure or early_failure(model, batch, step)
+                if config.nonfinite == "stop": return Ended("exploded", failure)
+            else:
+                limits(metrics["grad_norm"])
+                for group in optimizer.param_groups: group["lr"] = lr
+                optimizer.step()
             steps.set_postfix(loss=f"{metrics['loss']:.3g}", grad=f"{metrics['grad_norm']:.2g}")
             if time.monotonic() - last_save >= config.checkpoint_seconds:
-                save(run, model, optimizer, step + 1)
+                save(run, parts, failure, step + 1)
                 last_save = time.monotonic()
-            if (run.path / "stop").exists() and step + 1 < config.epochs: return Ended("stopped")
-    return Ended("completed")
+            if (run.path / "stop").exists() and step + 1 < config.epochs: return Ended("stopped", failure)
+    return Ended("completed", failure)

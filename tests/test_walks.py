@@ -1,4 +1,4 @@
-"""The five walks of CONTRIBUTING: each adds a thing in one place and sees it in files, table, report, figure, panel.
+"""Walks of CONTRIBUTING: each adds a thing in one place and sees it in files, table, report, figure, panel.
 
 A walk that changes the package does so in a copy of it, by one line, in the notebook and in what was exported from it,
 and looks from processes of its own. The notebooks that deal with such things still hold with one more of them."""
