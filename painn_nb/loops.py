@@ -50,20 +50,24 @@ class Watching:
         "Read nothing more of this step: what comes is no training."
         self.watch.reading = False
 
-    def end(self) -> bool:
-        "A step has ended, its backward pass and its optimizer included. Whether it was captured and lost its numbers."
+    def end(self, closing: bool = False) -> bool:
+        """A step has ended, its backward pass and its optimizer included. Whether it was captured and lost its numbers.
+
+        A lost gradient that reached no weight is no failure, unless the training is `closing`."""
         if self.step is None: return False
         step, self.step, found = self.step, None, None
         self.pause()
         try: found = culprits(self.watch.capture(step))
         except (OSError, RuntimeError, ValueError) as e:
             warnings.warn(f"step {step} was not captured: {e}", stacklevel=2)
+        if found and found.get("cause") == "gradient" and not closing:
+            return False  # the optimizer did not take it: a scaler of gradients leaves such steps out
         self.failure = self.failure or found
         return found is not None
 
     def close(self) -> None:
         "Capture a step that has not ended, take the hooks off the model and write the report."
-        self.end()
+        self.end(closing=True)
         try: self.closed()
         except OSError as e: warnings.warn(f"no report was written: {e}", stacklevel=2)
 

@@ -7,6 +7,7 @@ __all__ = ['post_mortem']
 
 # %% ../nbs/12_post_mortem.ipynb #7e3ac1e4
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -176,19 +177,20 @@ def overflowed(gradients: dict[str, Tensor]) -> dict[str, Any] | None:
     tops = {name: largest(g).item() for name, g in gradients.items()}
     where = max(tops, key=lambda name: tops[name])
     told = f"norm of finite gradients is {norm}; the largest is {tops[where]:.3g}, at {where}"
-    return {"site": "gradient norm", "what": told}
+    return {"site": "gradient norm", "cause": "operation", "what": told, "produced_by": [where], "passed_on_by": []}
 
 # %% ../nbs/12_post_mortem.ipynb #606dae90
 @contextmanager
 def unchanged(model):
     "After this context buffers and random numbers are as before."
-    kept = [(b, b.detach().clone()) for b in model.buffers()]
+    named = [(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
+    kept = [(m, name, b, b.detach().clone()) for m, name, b in named]
     devices = {t.device for t in (*model.parameters(), *model.buffers()) if t.device.type == "cuda"}
     with torch.random.fork_rng(devices):
         try: yield
         finally:
             with torch.no_grad():
-                for buffer, value in kept: buffer.copy_(value)
+                for module, name, buffer, value in kept: module._buffers[name] = buffer.copy_(value)
 
 # %% ../nbs/12_post_mortem.ipynb #7df3c4df
 def post_mortem(
@@ -206,7 +208,12 @@ def post_mortem(
     eager = torch.compiler.set_stance("force_eager")  # compiled code would not tell
     with unchanged(model), one_thread, eager, told(trace, model, passed), trace:
         total = loss()
+        if not (isinstance(total, Tensor) and total.numel() == 1):
+            gave = f"a tensor {tuple(total.shape)}" if isinstance(total, Tensor) else repr(total)
+            raise ValueError(f"loss gave {gave}; expected a function that runs the model and returns one number.")
         if is_lost(total): return verdict([trace.source(total)], passed)
+        if trained and not total.requires_grad:
+            warnings.warn("loss needs no gradient, so only the forward pass was looked at.", stacklevel=2)
         if not (trained and total.requires_grad): return None
         found = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
     gradients = {name: g for name, g in zip(trained, found) if g is not None}

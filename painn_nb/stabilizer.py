@@ -10,6 +10,7 @@ __all__ = ['Positive', 'Class', 'Outputs', 'PLACES', 'Model', 'Stabilizer', 'Bou
 # %% ../nbs/05_stabilizer.ipynb #4e33a159
 import copy
 import dataclasses
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -154,8 +155,8 @@ def part(x, key):
 # %% ../nbs/05_stabilizer.ipynb #8428e193
 class Attached:
     "A hook that lets an output of a module pass a site."
-    def __init__(self, name: str, output: int | str | None, layout: Any, vector: bool, update: bool):
-        self.place, self.layout, self.update = (output, vector, update), layout, update
+    def __init__(self, name: str, output: int | str | None, layout: Any, vector: bool, update: bool, guessed: bool):
+        self.place, self.layout, self.update, self.guessed = (output, vector, update), layout, update, guessed
         self.output, self.site = output, Site(vector).double()
         self.site.name = ".".join([name, *([] if output is None else [f"{output}"]), *(["update"] if update else [])])
 
@@ -164,19 +165,26 @@ class Attached:
         if not torch.is_tensor(x):
             raise ValueError(f"{self.site.name} gets a stabilizer, but {type(module).__name__} hands on no tensor "
                              "there; give `output`, an index or a key.")
-        new = self.stabilized(x, self.entered(args, kwargs) if self.update else 0)
+        new = self.stabilized(x, self.entered(module, args, kwargs, x) if self.update else 0)
         return new if self.output is None else replaced(out, self.output, new)
 
-    def entered(self, args, kwargs):
+    def entered(self, module, args, kwargs, out):
         "What came in at the place where the output goes out."
         key = self.output or 0
-        x = part([*args, *kwargs.values()] if isinstance(key, int) else args[0] if args else kwargs, key)
-        if torch.is_tensor(x): return x
-        raise ValueError(f"{self.site.name} is no update, since no tensor comes in at {key!r}; leave out `update`.")
+        order = list(inspect.signature(module.forward).parameters) if kwargs and isinstance(key, int) else []
+        named = [kwargs[name] for name in order if name in kwargs]
+        x = part([*args, *named] if isinstance(key, int) else args[0] if args else kwargs, key)
+        if torch.is_tensor(x) and not (x is out or x.data_ptr() == out.data_ptr()): return x
+        in_place = f"{type(module).__name__} adds in place to what comes in"
+        lack = in_place if torch.is_tensor(x) else "no tensor comes in"
+        raise ValueError(f"{self.site.name} is no update, since {lack} at {key!r}; leave out `update`.")
 
     def stabilized(self, x, start):
         if self.site.value.device != x.device: self.site.to(x.device)
         acted_on = x - start if self.update else x
+        if self.guessed and self.site.vector and (x.dim() < 2 or x.shape[-2] != 3):
+            raise ValueError(f"{self.site.name} is {tuple(x.shape)}, and its vectors are looked for along axis -2, "
+                             "which has no 3 components; give vector=axis, or irreps.")
         parts, join = split(acted_on, self.layout)
         known = self.layout is not None
         if self.site.vector and parts[0][1] is acted_on:  # the layout does not fit
@@ -202,12 +210,13 @@ def attached_sites(model, pattern, output, vector, update):
     found = {}
     for name, module in named.items():
         hooks = [hook for hook in module._forward_hooks.values() if isinstance(hook, Attached)]
-        hook = next((hook for hook in hooks if hook.place == (output, bool(vector), update)), None)
+        hook = next((hook for hook in hooks if hook.place == (output, vector is not False, update)), None)
         if not hook:
+            guessed = vector is True and name not in known
             layout = vector if not isinstance(vector, bool) else known.get(name, -2 if vector else None)
             if isinstance(layout, tuple): layout = layout[output or 0]
-            hook = Attached(name, output, layout, bool(vector), update)
-            if hook.site.name in attached(model): hook.site.name += ".vector" if vector else ".scalar"
+            hook = Attached(name, output, layout, vector is not False, update, guessed)
+            if hook.site.name in attached(model): hook.site.name += ".vector" if hook.site.vector else ".scalar"
             module.register_forward_hook(hook, with_kwargs=True)
         found[hook.site.name] = hook.site
     torch.compiler.reset()  # code that is compiled already would never call a new hook
@@ -241,7 +250,7 @@ def attach(
     `make` makes is no module or not made for vectors or entries."""
     known = sites(model) if (output, vector, update) == (None, False, False) else {}
     found = {name: site for name, site in known.items() if fnmatchcase(name, pattern)}
-    if not found: made_for(pattern, bool(vector), make)  # a mistake is told before there are new sites
+    if not found: made_for(pattern, vector is not False, make)  # a mistake is told before there are new sites
     found = found or attached_sites(model, pattern, output, vector, update)
     made = [made_for(name, site.vector, make) for name, site in found.items()]
     for site, stabilizer in zip(found.values(), made): site.append(stabilizer).to(site.value.device)
@@ -437,6 +446,8 @@ def stabilize(
     """Give all layers of a model these stabilizers in place of those it has. Returns the model.
 
     A model without sites must hold a class of `PLACES`; ValueError where it does not."""
+    if not isinstance(remedies, Remedies):
+        raise ValueError(f"remedies is {remedies!r}; give Remedies(clip_q_value=100) or a Config, as resolve('R2').")
     detach(model)
     if not sites(model) and remedies.active(): place_foreign(model, remedies)
     for name, strength in remedies.active().items() if sites(model) else ():

@@ -305,8 +305,9 @@ def makers(calls: Mapping[str, tuple[float, float]]) -> list[str]:
 def culprits(capture: Capture) -> dict[str, Any] | None:
     """The early failure that a capture shows; None if all is finite.
 
-    `step`, `site`, `what`; of watched modules also `cause`: operation, weight or input; `produced_by`, made from finite
-    inputs, and `passed_on_by`. Weights or gradients that are lost are told where all activations are finite."""
+    `step`, `site`, `what`; of watched modules also `cause`: operation, weight, input or gradient; `produced_by`, made
+    from finite inputs, and `passed_on_by`. Weights or gradients that are lost are told where all activations are
+    finite."""
     lost = [r for r in capture.largest if not math.isfinite(r.value)]
     of = {name: {r.kind: r.value for r in group} for name, group in by_module(capture).items()}
     bad = [r.site for r in lost if r.module]
@@ -339,13 +340,21 @@ def lost_weight(step, of):
         for name in names:
             if math.isfinite(value := of[name].get(key, 0.0)): continue
             what = f"{kind} is {value}, where activations are finite"
-            return {"step": step, "site": name, "cause": kind, "what": what}
+            return {"step": step, "site": name, "cause": kind, "what": what, "produced_by": [name], "passed_on_by": []}
     return None
+
+# %% ../nbs/13_watch.ipynb #fb916079
+def first_failure(captures: Sequence[Capture]) -> dict[str, Any] | None:
+    "The first failure of a training, see `culprits`."
+    found = [(capture, failure) for capture in captures if (failure := culprits(capture))]
+    return next((f for capture, f in found if f.get("cause") != "gradient" or capture is captures[-1]), None)
 
 # %% ../nbs/13_watch.ipynb #94169bd1
 def watched_run(run_dir, model, known):
     "A run directory for a model that is trained by others."
     run = Run(run_dir)
+    if run.path.exists() and not run.path.is_dir():
+        raise ValueError(f"run_dir is {str(run_dir)!r}, which is a file; give a folder.")
     run.path.mkdir(parents=True, exist_ok=True)
     if len(run.records): raise ValueError(f"{str(run_dir)!r} holds captures already; give a folder of its own.")
     parameters = sum(p.numel() for p in model.parameters())
@@ -379,7 +388,7 @@ def watch(
         w.reading = False
         if w.hooked: forget_compiled(model)
         if run and w.recent:
-            failure = next((found for capture in w.captures if (found := culprits(capture))), None)
+            failure = first_failure(w.captures)
             conclude(run, Ended("exploded" if failure else outcome, failure), w.limits or w.limit)
 
 # %% ../nbs/13_watch.ipynb #48f0565e
