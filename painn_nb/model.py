@@ -200,7 +200,7 @@ class Interaction(nn.Module):
         self.aggregation = aggregation
         self.filter_net = mlp(n_rbf, *filter_widths, 3 * features)
         self.message_net = mlp(features, hidden, 3 * features)
-        self.q_in, self.mu_in = Site(optional=True), Site(vector=True, optional=True)
+        self.q_sender, self.mu_sender = Site(optional=True), Site(vector=True, optional=True)
         self.filter, self.msg = Site(), Site()
         self.scalar_msg, self.vector_msg = Site(), Site(vector=True)
 
@@ -213,12 +213,12 @@ class Interaction(nn.Module):
         cutoff_weight: Tensor,  # 1 at distance 0, 0 from the cutoff on, (D, 1)
     ) -> tuple[Tensor, Tensor]:
         "`q` (nodes, F) and `mu` (nodes, 3, F) after the messages."
-        q_in, mu_in = self.q_in(q), self.mu_in(mu)
+        q_sender, mu_sender = self.q_sender(q), self.mu_sender(mu)
         filters = self.filter(self.filter_net(rbf) * cutoff_weight)
-        messages = self.msg(graph.senders(self.message_net(q_in)) * graph.edges(filters))
+        messages = self.msg(graph.senders(self.message_net(q_sender)) * graph.edges(filters))
         dq, weight_direction, weight_mu = messages.chunk(3, -1)
         dq = graph.sum(dq)
-        dmu = graph.sum_along(weight_direction) + graph.sum(weight_mu[:, None] * graph.senders(mu_in))
+        dmu = graph.sum_along(weight_direction) + graph.sum(weight_mu[:, None] * graph.senders(mu_sender))
         if self.aggregation == "mean": dq, dmu = dq / graph.degree, dmu / graph.degree[:, None]
         return q + self.scalar_msg(dq), mu + self.vector_msg(dmu)
 

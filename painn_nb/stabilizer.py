@@ -332,9 +332,9 @@ def remedy(
 class Remedies:
     "Settings that place stabilizers, in the order in which they act. Each is a positive number, or None or \"off\"."
     prenorm_q: Positive | None = remedy(
-        LayerNorm, "inter.q_in", "mix.q_in", help="RMS over channels to which the q that enters a block is brought")
+        LayerNorm, "inter.q_sender", "mix.q_in", help="RMS to which the q that enters a block is brought")
     prenorm_mu: Positive | None = remedy(
-        RMSNorm, "inter.mu_in", "mix.mu_in", help="RMS over channels to which the mu that enters a block is brought")
+        RMSNorm, "inter.mu_sender", "mix.mu_in", help="RMS to which the mu that enters a block is brought")
     filter_gain: Positive = remedy(
         Scale, "inter.filter", off=1.0, help="factor on the radial filters")
     tanh_message_scale: Positive | None = remedy(
