@@ -8,9 +8,11 @@ __all__ = []
 # %% ../nbs/19_cli.ipynb #25e599c2
 import dataclasses
 import functools
+import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,24 +29,29 @@ from .runs import Run, runs_in
 from .sweeps import sweep, terminable
 
 # %% ../nbs/19_cli.ipynb #02bfaf6b
-def with_settings(command: Callable) -> Callable:
-    "A command that also takes each setting, and hands those that were given on as `settings`."
-    @functools.wraps(command)
-    def told(**given):
-        names = [f.name for f in dataclasses.fields(Config)]
-        settings = {k: v for k in names if (v := given.pop(k)) is not None}
-        return command(settings={k: "off" if v.lower() == "none" else v for k, v in settings.items()}, **given)
-    for f in reversed(dataclasses.fields(Config)):
-        usual = in_words(f.name, f.default)
-        told = click.option(f"--{f.name.replace('_', '-')}", metavar="VALUE", help=f"{HELP[f.name]}; {usual}")(told)
-    return told
+def with_settings(*but: str) -> Callable[[Callable], Callable]:
+    "Make a command take each setting, but for these, and hand those that were given on as `settings`."
+    fields = [f for f in dataclasses.fields(Config) if f.name not in but]
+    def decorate(command):
+        @functools.wraps(command)
+        def told(**given):
+            settings = {f.name: v for f in fields if (v := given.pop(f.name)) is not None}
+            return command(settings={k: "off" if v.lower() == "none" else v for k, v in settings.items()}, **given)
+        for f in reversed(fields):
+            usual = in_words(f.name, f.default)
+            told = click.option(f"--{f.name.replace('_', '-')}", metavar="VALUE", help=f"{HELP[f.name]}; {usual}")(told)
+        return told
+    return decorate
 
 # %% ../nbs/19_cli.ipynb #6415f0c0
 def in_a_sentence(command: Callable) -> Callable:
-    "A command whose mistakes and interrupts end the program with a sentence."
+    "A command whose warnings are sentences, and whose mistakes and interrupts end the program with one."
     @functools.wraps(command)
     def told(*args, **given):
-        try: return command(*args, **given)
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *where: click.echo(f"Note: {message}", err=True)
+                return command(*args, **given)
         except (ValueError, TypeError, RuntimeError, OSError) as e: raise click.ClickException(str(e)) from None
         except KeyboardInterrupt: sys.exit(130)
     return told
@@ -67,18 +74,22 @@ run_folder = click.argument("folder", type=click.Path(path_type=Path), default=o
 @runs_dir
 @click.option("--name", help="ends the name of the run directory; the recipe's, with what was changed")
 @click.option("--resume", metavar="RUN", help="a run directory, to be continued; it brings all other settings")
-@with_settings
+@with_settings()
 @in_a_sentence
 def run(recipe: str, runs_dir: Path, name: str | None, resume: str | None, settings: dict[str, Any]) -> None:
     """Train RECIPE: R0, R1, R2, or a TOML file of your own.
 
     A setting that is not given is the recipe's. `off` switches a remedy off. An explosion is a result. The last line is
     the run directory."""
+    if resume and settings:
+        named = ", ".join(settings)
+        raise ValueError(f"{named} cannot be changed in a run that goes on; leave it out, or begin a new one.")
     begun = Run(find_run(resume, runs_dir)) if resume else new_experiment(recipe, runs_dir, name, **settings)
     try:
         with terminable(): ended = resume_experiment(begun)
     except KeyboardInterrupt:
-        click.echo(f"Stopped: painn_nb run --resume {begun.address} goes on.", err=True)
+        click.echo(f"Stopped: painn_nb run --resume {shlex.quote(f'{begun.path.absolute()}')} goes on from the last "
+                   f"checkpoint, which is {begun.config.checkpoint_seconds:g} s old at most.", err=True)
         raise
     click.echo(f"{ended.outcome}. Early failure: {failure_text(ended.failure)}.", err=True)
     click.echo(ended.path)
@@ -100,20 +111,21 @@ def find_run(said: str, runs_dir: Path) -> Path:
 @click.option("--seeds", type=click.IntRange(1), help="seeds of each; 4, or what a file says")
 @click.option("--workers", type=click.IntRange(1), help="processes of this machine; one per core")
 @click.option("--scheduler", metavar="ADDRESS", help="of a Dask cluster that takes the runs: tcp://host:8786")
+@click.option("--baseline", metavar="VARIANT", help="what the others are compared with; the first")
 @runs_dir
-@with_settings
+@with_settings("seed")
 @in_a_sentence
 def sweep_command(
     grid: str, recipe: str | None, seeds: int | None, workers: int | None, scheduler: str | None, runs_dir: Path,
-    settings: dict[str, Any],
+    baseline: str | None, settings: dict[str, Any],
 ) -> None:
     jobs = find_grid(grid, recipe, seeds, **settings)
     with ExitStack() as opened:
         executor = opened.enter_context(cluster(scheduler)).get_executor() if scheduler else None
         sweep(jobs, runs_dir, workers, executor)
-    print_comparison(runs_dir)
+    print_comparison(runs_dir, baseline)
     from painn_nb.comparison import log_comparison
-    click.echo(f"\nKept in {log_comparison(runs_dir)}.")
+    click.echo(f"\nKept in {log_comparison(runs_dir, baseline)}.")
 
 sweep_command.help = f"""Run GRID over seeds, then compare: {', '.join(GRIDS)}, or a TOML file of your own.
 
@@ -149,11 +161,10 @@ def compare_command(folder: Path, baseline: str | None) -> None:
 @run_folder
 @in_a_sentence
 def log(folder: Path) -> None:
-    "The run log of FOLDER: the report of every run, in the order in which they ended, then their comparison."
+    "The run log of FOLDER: the report of every run, in the order in which they ended, and what sweeps compared."
     path = folder / "ABLATION.md"
     if not path.exists(): raise ValueError(f"there is no {path}; a run that ends writes it.")
-    from painn_nb.comparison import log_comparison
-    click.echo(log_comparison(folder).read_text(encoding="utf-8"))
+    click.echo(path.read_text(encoding="utf-8"))
 
 # %% ../nbs/19_cli.ipynb #67dfd764
 @main.command()

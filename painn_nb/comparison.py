@@ -12,7 +12,7 @@ import math
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,8 @@ from .recipes import RECIPES, Config, differing, exactly
 from .runs import Packed, config_of, packed, packed_row, row_of, runs_in, update_log
 
 # %% ../nbs/17_comparison.ipynb #7b813b2e
+TRAINING = ("clip_gradients_norm", "clip_gradients_zscore", "clip_gradients_ratio", "nonfinite",
+            "lr_base", "lr_peak", "warmup")
 NOT_IN_SETUP = {*Config.declared(), "seed", "device", "debug_layer_stats_every", "checkpoint_seconds"}
 
 def setup_of(config: Config) -> dict[str, Any]:
@@ -40,11 +42,12 @@ def setup_of(config: Config) -> dict[str, Any]:
 def in_line(settings: dict[str, Any]) -> str: return ", ".join(f"{k} {exactly(k, v)}" for k, v in settings.items())
 
 # %% ../nbs/17_comparison.ipynb #525fe088
-def changed_remedies(run: str, config: Config, told: dict[str, str]) -> dict[str, str]:
-    "The remedies in which a run differs from its recipe, in words; `told` is what its config.json says was changed."
-    if run not in RECIPES: return {name: told[name] for name in Config.declared() if name in told}
-    remedies = {name: getattr(config, name) for name in Config.declared()}
-    return {name: exactly(name, value) for name, value in differing(remedies, RECIPES[run]).items()}
+def changed(run: str, config: Config, told: dict[str, str], names: Iterable[str] = ()) -> dict[str, str]:
+    "The remedies, or these settings, in which a run differs from its recipe; `told` is what its config.json says."
+    names = names or Config.declared()
+    if run not in RECIPES: return {name: told[name] for name in names if name in told}
+    settings = {name: getattr(config, name) for name in names}
+    return {name: exactly(name, value) for name, value in differing(settings, RECIPES[run]).items()}
 
 def variant_name(run: str, changed: dict[str, str]) -> str:
     return ", ".join([run, *(f"{name} {value}" for name, value in changed.items())])
@@ -69,14 +72,15 @@ def outcome_row(row: Row, stats: pd.DataFrame, metrics: pd.DataFrame) -> Row:
     "A run as a row of `outcomes`, and its `config`. Raises ValueError where it is no training that came to an end."
     if "run" not in row: raise ValueError("it is no training")
     if row["outcome"] not in ("completed", "exploded"): raise ValueError(f"it is {row['outcome']}")
-    config = config_of(row)
-    changed = changed_remedies(row["run"], config, row.get("changed") or {})
+    config, told = config_of(row), row.get("changed") or {}
+    remedies = changed(row["run"], config, told)
     return {
-        "setup": in_line(setup_of(config)) or "defaults", "variant": variant_name(row["run"], changed),
+        "setup": setup_of(config), "variant": variant_name(row["run"], remedies),
         "run": row["run"], "seed": config.seed, "outcome": row["outcome"], "survived": row["outcome"] == "completed",
         "blown": blown_share(stats, metrics), "pos_dt": row["held_out_pos_dt"], "vel": row["held_out_vel"],
         "ballistic_pos_dt": row["ballistic_pos_dt"], "ballistic_vel": row["ballistic_vel"],
-        "held": held_share(stats), "seconds": metrics.seconds.median(), "config": config, "changed": changed,
+        "held": held_share(stats), "seconds": metrics.seconds.median(), "config": config, "changed": remedies,
+        "training": changed(row["run"], config, told, TRAINING),
     }
 
 # %% ../nbs/17_comparison.ipynb #88164942
@@ -93,6 +97,18 @@ def readers(source: Packed | str | Path) -> Iterator[tuple[str, Callable[[], Par
         parts = stats.get(name, source.stats[:0]), metrics.get(name, source.metrics[:0])
         yield name, lambda row=row, parts=parts: (packed_row(row), *parts)
 
+# %% ../nbs/17_comparison.ipynb #e02425bb
+def settle(table: pd.DataFrame) -> None:
+    "Put settings of training with the variant where no other variant was trained so; write setups in words."
+    words = table.setup.map(in_line)
+    for _, group in table.groupby(words):
+        if group.variant.nunique() > 1: continue
+        for k, row in group.iterrows():
+            table.at[k, "setup"] = {name: v for name, v in row.setup.items() if name not in TRAINING}
+            table.at[k, "changed"] = row.changed | row.training
+            table.at[k, "variant"] = variant_name(row.run, table.at[k, "changed"])
+    table["settings"], table["setup"] = table.setup, table.setup.map(in_line).replace("", "defaults")
+
 # %% ../nbs/17_comparison.ipynb #4b177e8c
 def tell_apart(table: pd.DataFrame) -> None:
     "Add to the names of variants what tells them apart, where runs of one name have different remedies."
@@ -106,11 +122,11 @@ def tell_apart(table: pd.DataFrame) -> None:
 # %% ../nbs/17_comparison.ipynb #27c28699
 def order(row: pd.Series) -> list:
     "Setups nearest to the defaults first; recipes as in RECIPES, then others; in each what was changed least first."
-    setup = [(name, value is None, value or 0) for name, value in setup_of(row.config).items()]
-    known, declared = list(RECIPES), list(Config.declared())
+    setup = [(name, value is None, value or 0) for name, value in row.settings.items()]
+    known, places = list(RECIPES), [*Config.declared(), *TRAINING]
     recipe = known.index(row.run) if row.run in known else len(known)
-    changed = [declared.index(name) for name in row.changed]
-    strengths = [getattr(row.config, name) or 0 for name in declared]
+    changed = [places.index(name) for name in row.changed]
+    strengths = [(isinstance(value, str), value or 0) for value in (getattr(row.config, name) for name in places)]
     return [len(setup), setup, recipe, row.run, len(changed), changed, strengths, row.seed]
 
 # %% ../nbs/17_comparison.ipynb #a58b7a82
@@ -132,6 +148,7 @@ def outcomes(
         except (ValueError, TypeError, KeyError) as e: left_out.append(f"{name}: {e}")
     table = pd.DataFrame(list(rows.values()), index=list(rows))
     if not table.empty:
+        settle(table)
         tell_apart(table)
         again = table.duplicated(["setup", "variant", "seed"], keep="last")
         left_out += [f"{name}: the same was run again" for name in table.index[again]]
@@ -140,7 +157,7 @@ def outcomes(
     if table.empty:
         where = "the packed runs" if isinstance(source, Packed) else repr(str(source))
         raise ValueError(f"there is no run to compare in {where}; expected are runs that completed or exploded.")
-    return table.drop(columns=["config", "changed"]).rename_axis("run_id").reset_index()
+    return table.drop(columns=["config", "changed", "training", "settings"]).rename_axis("run_id").reset_index()
 
 # %% ../nbs/17_comparison.ipynb #099ad20a
 class Interval(NamedTuple):
@@ -328,7 +345,7 @@ def told_of(row: Row, target: str) -> str:
     text += f"; its median {word} error is {short(row[target])} (ballistic {straight_on})."
     base, shared, low, high = row["baseline"], row["shared"], row[f"{target}_change_low"], row[f"{target}_change_high"]
     if base is None or base == row["variant"]: return text
-    if shared < 2: return f"{text} Only {shared} of these seeds survived in {base}, so the two are not compared."
+    if shared < 2: return f"{text} {shared} of these seeds were run in {base} and survived there: too few to compare."
     ends = f"{times(low)} to {times(high)}"
     factor = f"{times(row[f'{target}_change'])} times that of {base} on {shared} shared seeds ({ends})"
     if shared < ENOUGH: return f"{text} It is {factor}, too few to tell a difference."

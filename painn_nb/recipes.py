@@ -140,7 +140,9 @@ def read_recipe(
         raise ValueError(f"{path} has no {lack}; a recipe is a base, a purpose and what differs.")
     wrong = [f"{k} is {told[k]!r}" for k in ("base", "purpose") if not isinstance(told[k], str)]
     if wrong: raise ValueError(f"{path}: {' and '.join(wrong)}; expected text in quotes.")
-    base, purpose = find_recipe(told.pop("base"), (*within, path.resolve())), told.pop("purpose")
+    purpose, named = told.pop("purpose"), told.pop("base")
+    try: base = find_recipe(named, (*within, path.resolve()))
+    except ValueError as e: raise ValueError(f"base of {path}: {e}") from None
     try: Config(**told)
     except ValueError as e: raise ValueError(f"{path}: {e}") from None
     return Recipe(path.stem, purpose, {**base.settings, **told})

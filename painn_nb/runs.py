@@ -54,6 +54,14 @@ class Run:
         try: return (self.path / name).read_text(encoding="utf-8")
         except OSError: raise ValueError(f"{str(self.path)!r} has no {name}; {why}.") from None
 
+    def _mapping(self, name, why):
+        text = self._read(name, why)
+        try: found = json.loads(text)
+        except ValueError: found = None
+        if isinstance(found, dict): return found
+        raise ValueError(f"{str(self.path / name)!r} is damaged: it holds {text[:20]!r}, and no JSON object; "
+                         "restore it, or delete the run.")
+
     @property
     def name(self) -> str:
         "What the directory is called after its time."
@@ -68,7 +76,7 @@ class Run:
     @property
     def about(self) -> dict[str, Any]:
         "Everything in config.json: recipe, settings, versions, device, commit."
-        return json.loads(self._read("config.json", "it is no run directory"))
+        return self._mapping("config.json", "it is no run directory")
 
     @property
     def config(self) -> Config:
@@ -108,7 +116,7 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         "How it ended: `outcome`, `early_failure`, `forecasts`, `top_metrics`; of a training also held-out errors."
-        return json.loads(self._read("summary.json", "it has not ended"))
+        return self._mapping("summary.json", "it has not ended")
 
     @property
     def outcome(self) -> str:

@@ -157,20 +157,27 @@ def sweep(
     Several sweeps may share a folder, and one that was stopped goes on when it is called again. Raises ValueError on a
     wrong job before anything is begun, and RuntimeError at the end where jobs failed."""
     if isinstance(executor, ThreadPoolExecutor): raise ValueError("executor has threads; runs need a process each.")
+    if workers is not None and workers < 1: raise ValueError(f"workers is {workers}; expected a number from 1.")
     tasks, runs_dir = [proven(k, job) for k, job in enumerate(jobs)], Path(runs_dir).absolute()
+    try: (runs_dir / ".claims").mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        told = f"runs_dir is {str(runs_dir)!r}, which cannot be written ({e.strerror}); give another."
+        raise ValueError(told) from None
     state = Sweep(tasks, runs_dir)
     if state.done: print(f"{len(state.done)} of {len(state.all)} runs are there already.", file=sys.stderr)
     bar = tqdm(total=len(state.open), desc="runs", unit="run", smoothing=0)
     try:
         with terminable(), bar: work_off(state, workers, executor, bar)
     except KeyboardInterrupt:
-        left = f"{len(state.done)} of {len(state.all)} runs are done; the same sweep goes on where it was."
-        print(f"Stopped: {left}", file=sys.stderr)
+        cluster = " A cluster finishes the runs that it has begun." if executor else ""
+        left = "the same sweep goes on from the last checkpoint of each run"
+        print(f"Stopped: {len(state.done)} of {len(state.all)} runs are done; {left}.{cluster}", file=sys.stderr)
         raise
     if state.failed:
         reasons = "".join(f"\n- {told(t)}: {e}" for t in {t.key: t for t in tasks}.values()
                           if (e := state.failed.get(t.key)))
-        raise RuntimeError(f"{len(state.failed)} of {len(state.all)} runs failed, the others are done:{reasons}")
+        others = ", the others are done" if state.done else ""
+        raise RuntimeError(f"{len(state.failed)} of {len(state.all)} runs failed{others}:{reasons}")
     return [state.done[task.key] for task in tasks]
 
 # %% ../nbs/16_sweeps.ipynb #f22a4f21

@@ -34,11 +34,13 @@ def learning_rate(
 ) -> float:
     """With `lr_peak` a linear rise, then half a cosine to 0 behind the last step (Loshchilov and Hutter 2017, eq. 5).
 
+    The rise takes `warmup` steps, or a tenth of the run where that is less.
     Else `lr_base · F^-½ · min(step^-½, step · warmup^-3/2)` (Vaswani et al. 2017, eq. 3)."""
     if config.lr_peak is None:
         return config.lr_base * config.features**-0.5 * min(step**-0.5, step * config.warmup**-1.5)
-    if step <= config.warmup: return config.lr_peak * step / config.warmup
-    return config.lr_peak * (1 + math.cos(math.pi * (step - config.warmup) / (config.epochs + 1 - config.warmup))) / 2
+    rise, end = min(config.warmup, -(-config.epochs // 10)), config.epochs + 1
+    if step <= rise: return config.lr_peak * step / rise
+    return config.lr_peak * (1 + math.cos(math.pi * (step - rise) / (end - rise))) / 2
 
 # %% ../nbs/15_trainer.ipynb #e3da1962
 def save(run, parts, failure, next_step):
