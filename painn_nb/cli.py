@@ -44,13 +44,15 @@ def with_settings(*but: str) -> Callable[[Callable], Callable]:
     return decorate
 
 # %% ../nbs/19_cli.ipynb #6415f0c0
+def note(message: Warning | str, *where: Any, **more: Any) -> None: click.echo(f"Note: {message}", err=True)
+
 def in_a_sentence(command: Callable) -> Callable:
     "A command whose warnings are sentences, and whose mistakes and interrupts end the program with one."
     @functools.wraps(command)
     def told(*args, **given):
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = lambda message, *where: click.echo(f"Note: {message}", err=True)
+                warnings.showwarning = note
                 return command(*args, **given)
         except (ValueError, TypeError, RuntimeError, OSError) as e: raise click.ClickException(str(e)) from None
         except KeyboardInterrupt: sys.exit(130)

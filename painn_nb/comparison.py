@@ -100,14 +100,13 @@ def readers(source: Packed | str | Path) -> Iterator[tuple[str, Callable[[], Par
 # %% ../nbs/17_comparison.ipynb #e02425bb
 def settle(table: pd.DataFrame) -> None:
     "Put settings of training with the variant where no other variant was trained so; write setups in words."
-    words = table.setup.map(in_line)
-    for _, group in table.groupby(words):
-        if group.variant.nunique() > 1: continue
-        for k, row in group.iterrows():
-            table.at[k, "setup"] = {name: v for name, v in row.setup.items() if name not in TRAINING}
-            table.at[k, "changed"] = row.changed | row.training
-            table.at[k, "variant"] = variant_name(row.run, table.at[k, "changed"])
-    table["settings"], table["setup"] = table.setup, table.setup.map(in_line).replace("", "defaults")
+    alone = table.groupby(table.setup.map(in_line)).variant.transform("nunique") == 1
+    pairs = [*zip(table.to_dict("records"), alone)]
+    table["changed"] = [r["changed"] | (r["training"] if one else {}) for r, one in pairs]
+    settings = [{k: v for k, v in r["setup"].items() if not (one and k in TRAINING)} for r, one in pairs]
+    table["settings"] = pd.Series(settings, table.index)
+    table["variant"] = [variant_name(run, changes) for run, changes in zip(table.run, table.changed)]
+    table["setup"] = [in_line(told) or "defaults" for told in settings]
 
 # %% ../nbs/17_comparison.ipynb #4b177e8c
 def tell_apart(table: pd.DataFrame) -> None:

@@ -161,8 +161,8 @@ def sweep(
     tasks, runs_dir = [proven(k, job) for k, job in enumerate(jobs)], Path(runs_dir).absolute()
     try: (runs_dir / ".claims").mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        told = f"runs_dir is {str(runs_dir)!r}, which cannot be written ({e.strerror}); give another."
-        raise ValueError(told) from None
+        why = f"runs_dir is {str(runs_dir)!r}, which cannot be written ({e.strerror}); give another."
+        raise ValueError(why) from None
     state = Sweep(tasks, runs_dir)
     if state.done: print(f"{len(state.done)} of {len(state.all)} runs are there already.", file=sys.stderr)
     bar = tqdm(total=len(state.open), desc="runs", unit="run", smoothing=0)
