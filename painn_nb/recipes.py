@@ -107,6 +107,14 @@ RECIPES = {
             residual_scale_mixing=0.5, tanh_mixing_scale=5.0, clip_mu_norm=20.0, clip_q_value=100.0,
         ),
     ),
+    "R3": Recipe(
+        "R3_norm",
+        "to train: norms before the blocks, updates that count a tenth, a cosine; nothing is limited",
+        dict(
+            prenorm_q=1.0, prenorm_mu=1.0, residual_scale_interaction=0.1, residual_scale_mixing=0.1,
+            lr_peak=0.01, nonfinite="skip",
+        ),
+    ),
 }
 
 # %% ../nbs/07_recipes.ipynb #05b0281e
