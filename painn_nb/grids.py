@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from .ablation import ORIGINAL, SEEDS
+from .studies import ORIGINAL, SEEDS
 from .recipes import Config, find_recipe, resolve
 
 if sys.version_info >= (3, 11): import tomllib

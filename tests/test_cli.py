@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,8 +32,10 @@ def test_from_nothing_to_a_comparison(tmp_path):
     assert "6/6" in done.stderr and "R0 survived 2 of 2 seeds" in done.stdout
     again = painn_nb("sweep", "original", "--seeds", 2, "--runs-dir", "here", *SMALL, cwd=tmp_path)
     assert again.stderr.startswith("6 of 6 runs are there already.") and again.stdout == done.stdout
-    assert painn_nb("compare", "here", cwd=tmp_path).stdout == done.stdout
-    assert painn_nb("log", "here", cwd=tmp_path).stdout.count("\n## ") == 6 + 2  # recommended settings, comparison
+    compared, kept = done.stdout.split("\nKept in ")
+    assert painn_nb("compare", "here", cwd=tmp_path).stdout == compared and kept == "here/ABLATION.md.\n"
+    log = painn_nb("log", "here", cwd=tmp_path).stdout
+    assert log.count("\n## ") == 6 + 2 and log.count("## Comparison") == 1  # recommended settings, comparison
     assert painn_nb("explain", "R1", "--runs-dir", "here", cwd=tmp_path).stdout.startswith("## R1_resid0_5\n")
 
 
@@ -48,9 +51,9 @@ def test_a_run_that_is_stopped_says_how_it_goes_on(tmp_path, how):
     said = running.communicate(timeout=30)[1]
     assert time.monotonic() - began < 5 and running.returncode == 130 and "Traceback" not in said
     [run] = tmp_path.glob("painn/*")
-    assert said.splitlines()[-1].startswith("Stopped: painn_nb run --resume") and run.name in said
+    [hint] = re.findall(r"^Stopped: painn_nb (run --resume \S+) goes on from the last checkpoint", said, re.MULTILINE)
     (run / "stop").touch()
-    done = painn_nb("run", "--resume", run)
+    done = painn_nb(*shlex.split(hint), cwd="/")
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == str(run)
 
 

@@ -86,7 +86,7 @@ def test_a_sweep_that_is_ended_takes_its_processes_along_and_goes_on(tmp_path, a
     wait_for(lambda: not alive(below), 10)
     assert time.monotonic() - began < 5
     assert running.returncode != 0
-    if how != "SIGKILL": assert "runs are done; the same sweep goes on where it was." in said
+    if how != "SIGKILL": assert "runs are done; the same sweep goes on from the last checkpoint of each run." in said
     first, *_ = sweep(jobs, tmp_path)
     assert len(list(tmp_path.glob("painn/*"))) == 3 and same(first, alone)
 
