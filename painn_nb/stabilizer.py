@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Positive', 'Class', 'Outputs', 'PLACES', 'Model', 'Stabilizer', 'Bounded', 'Scale', 'ScaledTanh', 'Clamp', 'ClipNorm',
-           'SoftClipNorm', 'LayerNorm', 'RMSNorm', 'LayerScale', 'attached', 'attached_sites', 'attach', 'detach',
-           'settings', 'Remedy', 'remedy', 'Remedies', 'Place', 'of_layer', 'stabilize']
+           'SoftClipNorm', 'LayerNorm', 'RMSNorm', 'LayerScale', 'attached', 'in_order', 'attached_sites', 'attach',
+           'detach', 'settings', 'Remedy', 'remedy', 'Remedies', 'Place', 'of_layer', 'stabilize']
 
 # %% ../nbs/05_stabilizer.ipynb #4e33a159
 import copy
@@ -165,7 +165,8 @@ class Attached:
         if not torch.is_tensor(x):
             raise ValueError(f"{self.site.name} gets a stabilizer, but {type(module).__name__} hands on no tensor "
                              "there; give `output`, an index or a key.")
-        new = self.stabilized(x, self.entered(module, args, kwargs, x) if self.update else 0)
+        start = self.entered(module, args, kwargs, x) if self.update else None
+        new = self.stabilized(x) if start is None else start + self.stabilized(x - start)
         return new if self.output is None else replaced(out, self.output, new)
 
     def entered(self, module, args, kwargs, out):
@@ -179,20 +180,45 @@ class Attached:
         lack = in_place if torch.is_tensor(x) else "no tensor comes in"
         raise ValueError(f"{self.site.name} is no update, since {lack} at {key!r}; leave out `update`.")
 
-    def stabilized(self, x, start):
+    def stabilized(self, x):
         if self.site.value.device != x.device: self.site.to(x.device)
-        acted_on = x - start if self.update else x
         if self.guessed and self.site.vector and (x.dim() < 2 or x.shape[-2] != 3):
             raise ValueError(f"{self.site.name} is {tuple(x.shape)}, and its vectors are looked for along axis -2, "
                              "which has no 3 components; give vector=axis, or irreps.")
-        parts, join = split(acted_on, self.layout)
+        parts, join = split(x, self.layout)
         known = self.layout is not None
-        if self.site.vector and parts[0][1] is acted_on:  # the layout does not fit
+        if self.site.vector and parts[0][1] is x:  # the layout does not fit
             raise ValueError(f"{self.site.name} is {tuple(x.shape)}, in which no vectors lie along {self.layout!r}; "
                              f"give vector=axis, or irreps.")
         meant = [not known or (degree > 0) == self.site.vector for degree, _ in parts]
-        new = join([self.site(p) if yes else p for yes, (_, p) in zip(meant, parts)])
-        return start + new if self.update else new
+        return join([self.site(p) if yes else p for yes, (_, p) in zip(meant, parts)])
+
+class Entering(Attached):
+    "Two hooks: an input of a module passes a site; the output gets back what this changed, if it is an update."
+    def __init__(self, module: nn.Module, *told: Any):
+        super().__init__(*told)
+        self.names = list(inspect.signature(module.forward).parameters)
+        self.changed: Any = None  # by how much, while the module runs
+        self.key = self.names[self.output] if isinstance(self.output, int) else self.output
+        self.index = self.names.index(self.key) if self.key in self.names else len(self.names)
+        self.site.name = f"{self.site.name.removesuffix('.update')}.entering"
+
+    def before(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        x = kwargs.get(self.key) if self.key in kwargs else part(args, self.index)
+        if not torch.is_tensor(x):
+            raise ValueError(f"{self.site.name} gets a stabilizer, but no tensor comes into {type(module).__name__} "
+                             f"as {self.key!r}; give `input`, its position or its name.")
+        new = self.stabilized(x)
+        if self.update: self.changed = x - new
+        if self.key in kwargs: return args, {**kwargs, self.key: new}
+        return (*args[: self.index], new, *args[self.index + 1 :]), kwargs
+
+    def __call__(self, module, args, kwargs, out):
+        if not self.update: return out
+        changed, self.changed = self.changed, None
+        if torch.is_tensor(out): return out + changed
+        key = self.key if isinstance(out, Mapping) else self.index
+        return replaced(out, key, part(out, key) + changed)
 
 # %% ../nbs/05_stabilizer.ipynb #9e48a2c4
 def attached(model: nn.Module) -> dict[str, Site]:
@@ -200,8 +226,15 @@ def attached(model: nn.Module) -> dict[str, Site]:
     hooks = [hook for m in model.modules() for hook in m._forward_hooks.values() if isinstance(hook, Attached)]
     return {hook.site.name: hook.site for hook in hooks}
 
-def attached_sites(model, pattern, output, vector, update):
-    "The sites at an output of all modules whose name matches; they are made where they are not there yet."
+def in_order(module):
+    "Let hooks act as the parts of a block follow: its updates, then the stream as it was, then what leaves it."
+    hooks = {key: hook for key, hook in module._forward_hooks.items() if isinstance(hook, Attached)}
+    if not any(isinstance(hook, Entering) for hook in hooks.values()): return
+    ranks = {key: 1 if isinstance(hook, Entering) else 2 - 2 * hook.update for key, hook in hooks.items()}
+    for key in sorted(ranks, key=lambda key: ranks[key]): module._forward_hooks.move_to_end(key)
+
+def attached_sites(model, pattern, output, vector, update, entering):
+    "The sites at an output, or an input, of all modules whose name matches; made where they are not there yet."
     known = layouts(model)
     named = {name: m for name, m in modules(model).items() if fnmatchcase(name, pattern)}
     if not named:
@@ -210,14 +243,18 @@ def attached_sites(model, pattern, output, vector, update):
     found = {}
     for name, module in named.items():
         hooks = [hook for hook in module._forward_hooks.values() if isinstance(hook, Attached)]
-        hook = next((hook for hook in hooks if hook.place == (output, vector is not False, update)), None)
+        there = [hook for hook in hooks if isinstance(hook, Entering) == entering]
+        hook = next((hook for hook in there if hook.place == (output, vector is not False, update)), None)
         if not hook:
             guessed = vector is True and name not in known
             layout = vector if not isinstance(vector, bool) else known.get(name, -2 if vector else None)
             if isinstance(layout, tuple): layout = layout[output or 0]
-            hook = Attached(name, output, layout, vector is not False, update, guessed)
+            told = (name, output, layout, vector is not False, update, guessed)
+            hook = Entering(module, *told) if entering else Attached(*told)
+            if isinstance(hook, Entering): module.register_forward_pre_hook(hook.before, with_kwargs=True)
             if hook.site.name in attached(model): hook.site.name += ".vector" if hook.site.vector else ".scalar"
             module.register_forward_hook(hook, with_kwargs=True)
+            in_order(module)
         found[hook.site.name] = hook.site
     torch.compiler.reset()  # code that is compiled already would never call a new hook
     return found
@@ -243,15 +280,19 @@ def attach(
     output: int | str | None = None,  # of a module: which of its outputs, an index or a key; None: the only one
     vector: bool | int | str = False,  # of a module: whether its vectors are meant; an axis or irreps if not known
     update: bool = False,  # of a module: act on the difference to the input of the same index or key
+    input: int | str | None = None,  # of a module: act on this input, a position or a name, and on no output; with
+    # `update` the module adds to that input, and what is added to stays as it was
 ) -> list[str]:
     """Append a stabilizer to every site whose name matches, or else to outputs of modules. Returns the sites' names.
 
     Weights and `state_dict` stay as they are. Raises ValueError where no site and no module matches, or where what
     `make` makes is no module or not made for vectors or entries."""
-    known = sites(model) if (output, vector, update) == (None, False, False) else {}
+    if None not in (input, output): raise ValueError(f"input is {input!r} and output {output!r}; give one of them.")
+    known = sites(model) if (output, vector, update, input) == (None, False, False, None) else {}
     found = {name: site for name, site in known.items() if fnmatchcase(name, pattern)}
     if not found: made_for(pattern, vector is not False, make)  # a mistake is told before there are new sites
-    found = found or attached_sites(model, pattern, output, vector, update)
+    place = output if input is None else input
+    found = found or attached_sites(model, pattern, place, vector, update, input is not None)
     made = [made_for(name, site.vector, make) for name, site in found.items()]
     for site, stabilizer in zip(found.values(), made): site.append(stabilizer).to(site.value.device)
     return list(found)
@@ -265,6 +306,10 @@ def detach(model: nn.Module) -> None:
             module._forward_hooks.pop(key)
             module._forward_hooks_with_kwargs.pop(key, None)
             torch.compiler.reset()
+        pre = module._forward_pre_hooks
+        for key in [key for key, hook in pre.items() if isinstance(getattr(hook, "__self__", None), Entering)]:
+            pre.pop(key)
+            module._forward_pre_hooks_with_kwargs.pop(key, None)
 
 # %% ../nbs/05_stabilizer.ipynb #d5ef97f1
 def refuse_bool(value: object) -> object:
@@ -387,20 +432,26 @@ class Remedies:
 # %% ../nbs/05_stabilizer.ipynb #e2eaf6a8
 @dataclass(frozen=True)
 class Place:
-    "An output of modules below a known class, see `attach`."
+    "An output of modules below a known class, see `attach`; or an input, to which they add."
     pattern: str
     output: int | str | None = None
     vector: bool = False
     update: bool = False
+    entering: bool = False
 
 Outputs = tuple[int | None, int | None]
 
-def of_layer(pattern: str, q: str, mu: str, outputs: Outputs = (0, 1), update: bool = False) -> dict[str, Place]:
-    "The places of scalars and vectors among the outputs of a layer's module."
-    return {q: Place(pattern, outputs[0], False, update), mu: Place(pattern, outputs[1], True, update)}
+def of_layer(
+    pattern: str, q: str, mu: str, outputs: Outputs = (0, 1), update: bool = False, entering: bool = False,
+) -> dict[str, Place]:
+    "The places of scalars and vectors among the outputs, or inputs, of a layer's module."
+    return {q: Place(pattern, outputs[0], False, update, entering),
+            mu: Place(pattern, outputs[1], True, update, entering)}
 
 PLACES: dict[str, dict[str, Place]] = {
     "schnetpack.representation.painn.PaiNN": {
+        **of_layer("interactions.?", "inter.q_sender", "inter.mu_sender", update=True, entering=True),
+        **of_layer("mixing.?", "mix.q_in", "mix.mu_in", update=True, entering=True),
         "inter.filter": Place("filter_net"),
         **of_layer("interactions.?", "inter.scalar_msg", "inter.vector_msg", update=True),
         **dict.fromkeys(("mix.dq", "mix.dmu_scale", "mix.dqmu"), Place("mixing.?.intraatomic_context_net")),
@@ -434,7 +485,8 @@ def place_foreign(model, remedies):
             pattern = f"{path}.{place.pattern}".lstrip(".")
             for digits in dict.fromkeys((pattern, pattern.replace("?", "??"))):  # of layers 0 to 9, and 10 to 99
                 if not any(fnmatchcase(module, digits) for module in modules(model)): continue
-                attach(model, digits, partial(r.stabilizer, strength), place.output, place.vector, place.update)
+                key = {"input" if place.entering else "output": place.output}
+                attach(model, digits, partial(r.stabilizer, strength), vector=place.vector, update=place.update, **key)
 
 # %% ../nbs/05_stabilizer.ipynb #3bbfd6f5
 Model = TypeVar("Model", bound=nn.Module)
