@@ -240,6 +240,7 @@ def log_head() -> str:
     "The head of the run log: dataset, loader, trainer, recipes and recommended settings."
     r2 = RECIPES["R2"].settings
     def listed(*names): return ", ".join(f"{n}={r2[n]}" for n in names)
+    def listed_of(run): return ", ".join(f"{n}={value}" for n, value in RECIPES[run].settings.items())
     interaction = listed("residual_scale_interaction", "tanh_message_scale", "filter_gain",
                          "clip_vector_msg_norm", "clip_scalar_msg_value")
     mixing = listed("residual_scale_mixing", "tanh_mixing_scale", "clip_mu_norm", "clip_q_value")
@@ -264,6 +265,8 @@ Each run is appended below with config, early failure (if any), and observations
 
 ## Recommended Settings (from R2_full)
 
+To meet the original log:
+
 - Aggregation: degree-normalized mean
 - Interaction: {interaction}
 - Mixing: {mixing}
@@ -276,6 +279,11 @@ without breaking equivariance.
 Measured since, in `nbs/20_law.ipynb`: `clip_q_value` and `clip_mu_norm` together are what bounds the network, and \
 neither does alone; `residual_scale_mixing` raises the speed at which it explodes; the other settings, each alone, \
 raise it little or not at all.
+
+To train, take R3 ({listed_of("R3")}), which limits nothing. Over eight seeds of a thousand steps, each \
+recipe at its own best learning rate, its displacement error is 2.7 times smaller than R2's (95 % interval 2.3 to 3.4) \
+and 3.0 times smaller than R0's (2.5 to 3.4); its velocity error is 1.2 times smaller than R2's (1.04 to 1.27). \
+`nbs/24_recipe.ipynb` computes these numbers.
 
 ---
 """
