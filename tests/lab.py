@@ -82,5 +82,5 @@ def open_explore(browser: Browser, url: str) -> Page:
     page.on("console", lambda m: page.errors.append(f"{m.text} {m.location}") if m.type == "error" else None)
     page.on("pageerror", lambda e: page.errors.append(str(e)))
     run_all_cells(page, url, "nbs/explore.ipynb")
-    page.get_by_role("slider", name="turn").wait_for(timeout=START)  # of the last panel
+    page.get_by_role("slider", name="turn", exact=True).wait_for(timeout=START)  # of the last panel
     return page
