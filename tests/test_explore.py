@@ -121,5 +121,6 @@ def test_a_live_run_leaves_the_kernel_free_and_ends_when_told(panel, project):
 
 def test_the_worlds_can_be_turned_and_played(panel):
     out = panel("TrajectoryPanel")
-    assert "frame 58" in changed(out.locator("img"), lambda: out.get_by_role("slider", name="frame", exact=True).press("ArrowLeft"))
+    frame = out.get_by_role("slider", name="frame", exact=True)
+    assert "frame 58" in changed(out.locator("img"), lambda: frame.press("ArrowLeft"))
     changed(out.locator("img"), lambda: out.get_by_role("slider", name="turn", exact=True).press("ArrowRight"))
