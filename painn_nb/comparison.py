@@ -371,7 +371,7 @@ def log_comparison(
     folder: str | Path,  # the one above `painn`
     baseline: str | None = None,  # see `compare`
 ) -> Path:
-    "Put the comparison of a folder's runs into its `ABLATION.md`, in place of an older one; returns the log's path."
+    "Put the comparison of a folder's runs into its `ABLATION.md`, in place of an older one; returns its path."
     compared = compare(folder, baseline)
     said = "\n".join(f"- {line}" for line in conclusion(compared).splitlines())
     section = f"\n## Comparison\n\n{said}\n\n{as_markdown(compared)}\n\n---\n"

@@ -34,6 +34,8 @@ def setting(default, help): return dataclasses.field(default=default, metadata={
 def known_system(name: str) -> str:
     known = {"known": ", ".join(SYSTEMS)}
     if name not in SYSTEMS: raise PydanticCustomError("system", "Input should be one of {known}", known)
+    if (own := SYSTEMS[name].name) != name:
+        raise PydanticCustomError("system", "the system calls itself {own}; give both one name", {"own": repr(own)})
     return name
 
 # %% ../nbs/07_recipes.ipynb #a2cd7979

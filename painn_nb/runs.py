@@ -307,7 +307,7 @@ def update_log(
 
 # %% ../nbs/11_runs.ipynb #12b6d8f3
 def append_log(run: Run) -> Path:
-    "Add a run's report to `ABLATION.md` beside `painn/`, unless it is there already; returns the log's path."
+    "Add a run's report to `ABLATION.md` beside `painn/`, unless it is there already; returns the run log's path."
     folder = run.path.resolve().parent
     def with_report(before):
         missing = [run] if before else [Run(path.parent) for path in sorted(folder.glob("*/summary.json"))]

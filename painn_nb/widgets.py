@@ -260,7 +260,7 @@ class ExplosionPanel(Panel):
             "features": Dial("features", [16, 32, 64, 128, 256], 64, "channels of q and mu"),
         }
         self.remedies = remedy_dials(config)
-        self.recipe = w.Textarea(layout={"width": "100%", "display": "none"}, description="recipe")
+        self.command = w.Textarea(layout={"width": "100%", "display": "none"}, description="command")
         self.sentence = w.HTML()
         self.capture = self.before = self.now = self.pale = self.kept = self.model = None
         self.moving: object = self  # what moved last
@@ -272,12 +272,12 @@ class ExplosionPanel(Panel):
         presets += [
             self.button("Mine", self.choose_kept, "the settings that were kept"),
             self.button("Keep as mine", self.keep, "keep these settings for the button Mine"),
-            self.button("Recipe", self.show_recipe, "the command that runs these settings"),
+            self.button("Command", self.show_command, "the command that runs these settings"),
         ]
         controls = w.VBox([self.world, *dials], layout={"min_width": "24em", "flex": "1 1 24em"})
         view = w.VBox([self.sentence, self.picture], layout={"flex": "2 1 30em"})
         both = w.HBox([controls, view], layout={"flex_flow": "row wrap"})
-        self.children = [w.HBox(presets), self.recipe, self.message, both]
+        self.children = [w.HBox(presets), self.command, self.message, both]
         self.attempt(self.redraw)
 
     @property
@@ -303,8 +303,8 @@ class ExplosionPanel(Panel):
         if self.kept is None: raise ValueError("nothing is kept yet; set the dials, then press “Keep as mine”.")
         self.choose(self.kept)
 
-    def show_recipe(self) -> None:
-        self.recipe.value, self.recipe.layout.display = papermill_command(self.settings), None
+    def show_command(self) -> None:
+        self.command.value, self.command.layout.display = papermill_command(self.settings), None
 
     @torch.no_grad()
     def redraw(self) -> None:
@@ -357,9 +357,9 @@ class RunBrowser(Panel):
 
     def __init__(self):
         super().__init__()
-        folders = {name: project_root() / name for name in ("runs", "runs/reproduction")}
-        there = {name: folder for name, folder in folders.items() if (folder / "painn").exists()}
-        self.folder = w.Dropdown(options=there, description="folder")
+        root = project_root()
+        found = sorted(painn.parent for pattern in ("runs/painn", "runs/*/painn") for painn in root.glob(pattern))
+        self.folder = w.Dropdown(options={str(f.relative_to(root)): f for f in found}, description="folder")
         self.group = w.Dropdown(options=["time", "recipe", "outcome"], description="order by")
         self.words = w.Text(description="only with", placeholder="words of a line")
         self.runs = w.SelectMultiple(rows=7, description="runs", layout={"width": "60em"})

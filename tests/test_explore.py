@@ -82,7 +82,7 @@ def test_a_recipe_saves_the_network_and_can_be_pasted(panel):
     assert clip.get_attribute("aria-valuetext") == "20"
     changed(out.locator("img"), lambda: clip.press("End"))
     assert clip.get_attribute("aria-valuetext") == "off"
-    out.get_by_role("button", name="Recipe", exact=True).click()
+    out.get_by_role("button", name="Command", exact=True).click()
     command = re.compile(r"papermill nbs/run.ipynb .*-p run R2 .*-p clip_mu_norm off")
     expect(out.locator("textarea")).to_have_value(command)
 
