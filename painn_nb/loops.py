@@ -23,6 +23,12 @@ from .modules import Layout, Which
 from .readings import Capture
 from .watch import culprits, watch
 
+# %% ../nbs/19_loops.ipynb #395efef6
+def checked(every: int) -> int:
+    "The same number of steps. Raises ValueError where it is no positive whole number."
+    if isinstance(every, int) and not isinstance(every, bool) and every > 0: return every
+    raise ValueError(f"every is {every!r}; give a whole number of steps from 1.")
+
 # %% ../nbs/19_loops.ipynb #844ec9c1
 class Watching:
     """A training of which every so many steps are captured, with a report at its end.
@@ -30,12 +36,10 @@ class Watching:
     `options` are those of `watch`. Raises ValueError where `every` is no positive whole number."""
 
     def __init__(self, model: nn.Module, every: int = 10, **options: Any):
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"every is {every!r}; give a whole number of steps from 1.")
+        self.every = checked(every)
         opened = ExitStack()
         self.watch = opened.enter_context(watch(model, **options))
         self.watch.reading = False
-        self.every = every
         self.failure: dict[str, Any] | None = None  # the first that a capture showed, see `culprits`
         self.block: int | None = None  # which `every` steps were looked at last
         self.step: int | None = None  # that is being read
@@ -93,6 +97,7 @@ def LightningWatch(
 ) -> Any:
     "A callback for `Trainer(callbacks=[...])`; its `watching` is a `Watching`. Raises ImportError without Lightning."
     base: Any = optional("lightning", "lightning.pytorch", "pytorch_lightning").Callback
+    checked(every)  # now, not when the training begins
 
     class Watcher(base):
         watching: Any = None  # a `Watching` as soon as there is a training
@@ -129,6 +134,7 @@ def TrainerWatch(
 ) -> Any:
     "A callback for `transformers.Trainer`; its `watching` is a `Watching`. Raises ImportError without transformers."
     base: Any = optional("huggingface", "transformers").TrainerCallback
+    checked(every)
 
     class Watcher(base):
         watching: Any = None  # a `Watching` as soon as there is a training

@@ -127,7 +127,8 @@ def site_readings(
     return [Reading(name, row[0], number, row[1], row[2]) for row, number in zip(rows, numbers) if row]
 
 # %% ../nbs/09_readings.ipynb #b225960c
-MODULE_KINDS = ("input_max", "weight_max", "grad_max", "update_ratio", *(f"max_l{degree}" for degree in range(8)))
+MODULE_KINDS = ("input_max", "weight_max", "buffer_max", "grad_max", "update_ratio",
+                *(f"max_l{degree}" for degree in range(8)))
 KNOWN_KINDS = ("max", "rms", "nonfinite", "before", "held", "begin", "end", *MODULE_KINDS)  # others are a user's own
 
 def module_readings(

@@ -106,7 +106,7 @@ def largest(
     return top(Activation(x, vector)) if x.numel() else x.new_zeros(())
 
 # %% ../nbs/02_reductions.ipynb #b2d9e496
-TAKEN = r"(before|held_by)(_.*)?|(abs|norm|input|weight|grad)_max|max_l\d|update_ratio|step|begin|end"
+TAKEN = r"(before|held_by)(_.*)?|(abs|norm|input|weight|buffer|grad)_max|max_l\d|update_ratio|step|begin|end"
 
 @dataclass(frozen=True)
 class Statistic:

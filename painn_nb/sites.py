@@ -100,9 +100,12 @@ def by_name(
     model: nn.Module,
     named: Iterable[tuple[str, Part]],  # its `named_modules()` or `named_parameters()`
 ) -> dict[str, Part]:
-    "Parts of a model called as its sites are: without the prefix under which all sites sit, where there is one."
+    """Parts of a model called as its sites are: without the prefix under which all sites sit, where there is one.
+
+    A part that was wrapped by `torch.compile` has the name of its wrapper."""
     paths = {m: path for path, m in model.named_modules()}
     named_sites = [(paths[site], name) for name, site in sites(model).items()]
     prefixes = {path.removesuffix(name) for path, name in named_sites if f".{path}".endswith(f".{name}")}
     prefix = prefixes.pop() if len(prefixes) == 1 else ""
-    return {path.removeprefix(prefix): part for path, part in named}
+    def plain(path): return ".".join(part for part in path.split(".") if part != "_orig_mod")
+    return {plain(path.removeprefix(prefix)): part for path, part in named}

@@ -28,7 +28,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUseDefault
 from torch import Tensor, nn
 from typing_extensions import dataclass_transform
 
-from .modules import classes, layouts, modules, split
+from .modules import classes, layouts, modules, split, whole_name
 from .sites import Site, sites
 
 # %% ../nbs/05_stabilizer.ipynb #2dab7b3c
@@ -139,13 +139,15 @@ class LayerScale(Stabilizer):
 def replaced(out, key, new):
     "An output with one of its parts replaced."
     if isinstance(out, tuple):
+        if isinstance(key, str): return out._replace(**{key: new})
         key = range(len(out))[key]  # -1 is the last
         parts = (*out[:key], new, *out[key + 1 :])
         return type(out)(*parts) if hasattr(out, "_fields") else parts
     if type(out) is dict: return {**out, key: new}  # a compiler does not know `copy`
     out = copy.copy(out)
+    if isinstance(out, dict) and key not in out: key = list(out)[key]  # HuggingFace's outputs know both
     if isinstance(out, (dict, list)): out[key] = new
-    else: setattr(out, key, new)
+    else: object.__setattr__(out, key, new)  # a dataclass may be frozen
     return out
 
 def part(x, key):
@@ -275,7 +277,7 @@ def made_for(name: str, vectors: bool, make: Callable[[], nn.Module]) -> nn.Modu
 # %% ../nbs/05_stabilizer.ipynb #3445758a
 def attach(
     model: nn.Module,
-    pattern: str,  # names, with * and ? as in file names, of sites: "L5.mix.q", "*.mix.mu"; or of modules
+    pattern: str,  # names of sites, or of modules; * stands for anything, dots too: "L5.mix.q", "*.mix.mu"
     make: Callable[[], nn.Module],  # makes the stabilizer, one per site
     output: int | str | None = None,  # of a module: which of its outputs, an index or a key; None: the only one
     vector: bool | int | str = False,  # of a module: whether its vectors are meant; an axis or irreps if not known
@@ -472,7 +474,8 @@ PLACES: dict[str, dict[str, Place]] = {
 # %% ../nbs/05_stabilizer.ipynb #ad4da4e2
 def place_foreign(model, remedies):
     "Attach the active remedies to a model of a known class."
-    known = [(path, PLACES[cls]) for path, m in model.named_modules() for cls in classes(m) if cls in PLACES]
+    named = {"" if name == whole_name(model) else name: m for name, m in modules(model).items()}
+    known = [(path, PLACES[cls]) for path, m in named.items() for cls in classes(m) if cls in PLACES]
     if not known:
         raise ValueError(f"{type(model).__name__} has no sites and no class of PLACES; use `attach`, or add to PLACES.")
     for (path, places), (name, strength) in product(known, remedies.active().items()):

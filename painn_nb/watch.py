@@ -95,7 +95,7 @@ class Seen:
         return torch.stack(tops).max() if tops else torch.zeros((), dtype=torch.float64, device=device)
 
 # %% ../nbs/13_watch.ipynb #7b3b7065
-ROW = ("input_max", "weight_max", "entries", "limit", "first", "begin", "end")  # after the statistics
+ROW = ("input_max", "weight_max", "buffer_max", "entries", "limit", "first", "begin", "end")  # after the statistics
 DEGREES = tuple(f"max_l{degree}" for degree in range(8))  # after these
 
 def row_kinds(): return [*(s.name for s in STATISTICS), *ROW, *DEGREES]
@@ -107,18 +107,21 @@ class Row:
         self.layout, self.wanted, self.seen = layout, wanted, seen
         self.weights = [p for p in module.parameters(recurse=False) if readable(p) and p.numel()]
         self.values = torch.zeros(len(row_kinds()), dtype=torch.float64, device=device)
-        self.open: list[tuple[Tensor, Tensor]] = []  # of calls that have not ended: when they began, largest input
+        self.buffers = [b for b in module.buffers(recurse=False) if readable(b) and b.numel()]
+        self.open: list[tuple[Tensor, Tensor, Tensor | None]] = []  # begun calls: when, largest input, largest buffer
         self.fresh = True  # nothing was added since the last reading; eager code asks for it
 
-    def begin(self, now: Tensor, args: Any): self.open.append((now, self.seen.largest(tensors(args), now.device)))
+    def begin(self, now: Tensor, args: Any):
+        held = self.seen.largest(self.buffers, now.device) if self.buffers else None  # a call may change its buffers
+        self.open.append((now, self.seen.largest(tensors(args), now.device), held))
 
     def end(self, now: Tensor, kwargs: Any, out: Any):
-        begun, top = self.open.pop()
+        begun, top, held = self.open.pop()
         if kwargs: top = torch.maximum(top, self.seen.largest(tensors(kwargs), now.device))
         fresh = self.fresh and not torch.compiler.is_compiling()
         old = self.values.clone().unbind()
         stats, rest, tops = old[: len(STATISTICS)], old[len(STATISTICS) : -len(DEGREES)], [*old[-len(DEGREES) :]]
-        most, weight, entries, limit, first, begin, end = rest
+        most, weight, buffer, entries, limit, first, begin, end = rest
         lost = torch.zeros_like(top, dtype=torch.bool)
         for x, layout in with_layouts(tensors(out), self.layout):
             for degree, new, n in self.seen.parts(x, layout, self.wanted):
@@ -132,7 +135,8 @@ class Row:
         made = lost & top.isfinite() & (end == 0)
         if self.weights and (self.fresh or torch.compiler.is_compiling()): weight = self.largest_weight()
         self.values.copy_(torch.stack([
-            *stats, torch.maximum(most, top), weight, entries, limit, torch.where(first == 0, now, first),
+            *stats, torch.maximum(most, top), weight, buffer if held is None else torch.maximum(buffer, held),
+            entries, limit, torch.where(first == 0, now, first),
             torch.where(made, begun, begin), torch.where(made, now, end), *tops]))
         if not torch.compiler.is_compiling(): self.fresh = False
 
@@ -177,11 +181,12 @@ class Keeper(Protocol):
 
 # %% ../nbs/13_watch.ipynb #fb78df5c
 def shown(row: dict[str, float]) -> dict[str, float]:
-    "The numbers of a module that have a meaning: of degrees, gradients and losses only where there are any."
+    "The numbers of a module that mean something: of degrees, gradients, losses and buffers only where they do."
     degrees = [kind for kind in DEGREES if row[kind] != 0]
     kinds = [*(s.name for s in STATISTICS), "input_max", *(degrees if len(degrees) > 1 else ())]
     if "grad_max" in row: kinds += ["weight_max", "update_ratio", *([] if row["grad_max"] < 0 else ["grad_max"])]
     if row["end"]: kinds += ["begin", "end"]
+    if not math.isfinite(row["buffer_max"]): kinds.append("buffer_max")
     return {kind: row[kind] for kind in kinds}
 
 def outside_transforms(f: Callable[..., None], *given: Any) -> None:
@@ -315,10 +320,11 @@ def culprits(capture: Capture) -> dict[str, Any] | None:
     calls = {name: (of[name]["begin"], of[name]["end"]) for name in bad if "end" in of[name]}
     produced = makers(calls) or [name for name in bad if math.isfinite(of[name]["input_max"])][:1]
     site = (produced or bad)[0]
-    weight, given = (of[site].get(kind, 0.0) for kind in ("weight_max", "input_max"))
+    weight, buffer, given = (of[site].get(kind, 0.0) for kind in ("weight_max", "buffer_max", "input_max"))
     cause, source = "operation", "finite inputs and weights"
     if not produced: cause, source = "input", f"an input that is {given}"
     elif not math.isfinite(weight): cause, source = "weight", f"finite inputs and a weight that is {weight}"
+    elif not math.isfinite(buffer): cause, source = "weight", f"finite inputs and a buffer that is {buffer}"
     return {
         "step": capture.step, "site": site, "cause": cause,
         "what": f"activation is {of[site]['max']}, made from {source}", "produced_by": produced or [site],
