@@ -45,7 +45,7 @@ def chosen(which: Which, name: str, module: nn.Module) -> bool:
 
 def select(
     model: nn.Module,
-    which: Which | None = None,  # names, * stands for anything, dots too; or a predicate; None: all sites, or all modules
+    which: Which | None = None,  # names, * stands for all, dots too; or a predicate; None: all sites, or all modules
 ) -> dict[str, nn.Module]:
     "The chosen modules of a model by name; the whole is `PaiNN()`. Raises ValueError where there is none."
     if which is None and (found := sites(model)): return dict(found)
