@@ -138,8 +138,8 @@ class LayerScale(Stabilizer):
 # %% ../nbs/05_stabilizer.ipynb #5f7df28d
 def replaced(out, key, new):
     "An output with one of its parts replaced."
+    if isinstance(key, str) and hasattr(out, "_replace"): return out._replace(**{key: new})
     if isinstance(out, tuple):
-        if isinstance(key, str): return out._replace(**{key: new})
         key = range(len(out))[key]  # -1 is the last
         parts = (*out[:key], new, *out[key + 1 :])
         return type(out)(*parts) if hasattr(out, "_fields") else parts
