@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Positive', 'Class', 'Outputs', 'PLACES', 'Model', 'Stabilizer', 'Bounded', 'Scale', 'ScaledTanh', 'Clamp', 'ClipNorm',
-           'SoftClipNorm', 'LayerNorm', 'RMSNorm', 'LayerScale', 'attached', 'in_order', 'attached_sites', 'attach',
-           'detach', 'settings', 'Remedy', 'remedy', 'Remedies', 'Place', 'of_layer', 'stabilize']
+           'SoftClipNorm', 'LayerNorm', 'RMSNorm', 'FloorNorm', 'MaxMinNorm', 'LayerScale', 'attached', 'in_order',
+           'attached_sites', 'attach', 'detach', 'settings', 'Remedy', 'remedy', 'Remedies', 'Place', 'of_layer',
+           'stabilize']
 
 # %% ../nbs/05_stabilizer.ipynb #4e33a159
 import copy
@@ -121,6 +122,25 @@ class RMSNorm(Stabilizer):
         v, size = unit_size(v, (-2, -1))
         mean = v.square().sum(-2, keepdim=True).mean(-1, keepdim=True)
         return self.strength * v * (mean + EPSILON / size / size).rsqrt()
+
+# %% ../nbs/05_stabilizer.ipynb #a4e57f70
+class FloorNorm(Stabilizer):
+    "`s · v / √max(mean_F ‖v‖², 0.01)` of vectors (..., 3, F), one factor per node; equivariant (GATr, Brehmer 2023)."
+    vectors = True
+    def forward(self, v: Tensor) -> Tensor:
+        v, size = unit_size(v, (-2, -1))
+        mean = v.square().sum(-2, keepdim=True).mean(-1, keepdim=True)
+        return self.strength * v * torch.maximum(mean, 0.01 / size / size).rsqrt()
+
+class MaxMinNorm(Stabilizer):
+    "`s · (‖v‖ − min_F) / (max_F − min_F)` as the new length of vectors (..., 3, F); equivariant (ViSNet, Wang 2024)."
+    vectors = True
+    def forward(self, v: Tensor) -> Tensor:
+        v, _ = unit_size(v, (-2, -1))
+        length = torch.linalg.vector_norm(v, dim=-2, keepdim=True)
+        low, high = length.aminmax(dim=-1, keepdim=True)
+        tiny = torch.finfo(v.dtype).tiny
+        return self.strength * v * ((length - low) / (high - low).clamp(min=tiny) / length.clamp(min=tiny))
 
 # %% ../nbs/05_stabilizer.ipynb #2567c2f8
 class LayerScale(Stabilizer):
