@@ -82,7 +82,7 @@ def right_paths(model, loss, paths):
     for path in paths:
         while path not in called: path = path.rpartition(".")[0]
         right.add(path)
-    at = [path for path, m in model.named_modules() if isinstance(m, Site)]
+    at = [path for path, m in model.named_modules() if isinstance(m, Site) and not m.optional]  # those are not read
     beside = [path for path, m in model.named_children() if not any(isinstance(part, Site) for part in m.modules())]
     lost = [path for path, _, out in calls if not all(x.isfinite().all() for x in tensors(out))]
     for read in (at, at + beside) if at else (): right |= set([path for path in lost if path in read][:1])
