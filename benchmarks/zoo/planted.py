@@ -82,10 +82,12 @@ def right_paths(model, loss, paths):
     for path in paths:
         while path not in called: path = path.rpartition(".")[0]
         right.add(path)
-    at = [path for path, m in model.named_modules() if isinstance(m, Site) and not m.optional]  # those are not read
+    at = [path for path, m in model.named_modules() if isinstance(m, Site)]
+    read = [path for path in at if not model.get_submodule(path).optional]  # by `watch`; `post_mortem` sees all
     beside = [path for path, m in model.named_children() if not any(isinstance(part, Site) for part in m.modules())]
     lost = [path for path, _, out in calls if not all(x.isfinite().all() for x in tensors(out))]
-    for read in (at, at + beside) if at else (): right |= set([path for path in lost if path in read][:1])
+    for among in (at, at + beside, read, read + beside) if at else ():
+        right |= set([path for path in lost if path in among][:1])
     return right
 
 
