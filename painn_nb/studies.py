@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'BEST', 'FRESH_SEEDS',
-           'CONFIRMATION', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS', 'STUDIES', 'damped',
-           'candidate', 'confirmation', 'attribution']
+           'CONFIRMATION', 'FOR_VELOCITY', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS', 'STUDIES',
+           'damped', 'candidate', 'confirmation', 'attribution']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from typing import Any
@@ -61,6 +61,7 @@ def confirmation(seeds: range = FRESH_SEEDS, peaks: dict[str, float] = BEST, **s
             for seed in seeds for run, peak in peaks.items()]
 
 CONFIRMATION = confirmation()
+FOR_VELOCITY = [candidate("norms", seed, 3e-3) for seed in FRESH_SEEDS]  # the search's best for it
 
 # %% ../nbs/16_studies.ipynb #a1bd4f9c
 WIDE = confirmation(features=128)
@@ -91,13 +92,13 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 STEPS = [
     dict(run="R0", seed=seed, lr_peak=peak, **ORDINARY | dict(epochs=300, debug_layer_stats_every=0) | policy)
-    for seed in FRESH_SEEDS for peak in ATTRIBUTED_AT for policy in POLICIES.values()
+    for seed in FRESH_SEEDS[:5] for peak in ATTRIBUTED_AT for policy in POLICIES.values()
 ]
 
 # %% ../nbs/16_studies.ipynb #6563b994
 STUDIES = {  # by the folder below runs/
     "reproduction": REPRODUCTION,
-    "recipe": [*SEARCH, *CONFIRMATION, *WIDE, *PATIENT, *DEEP],
+    "recipe": [*SEARCH, *CONFIRMATION, *FOR_VELOCITY, *WIDE, *PATIENT, *DEEP],
     "attribution": attribution(),
     "steps": STEPS,
 }

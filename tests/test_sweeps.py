@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster
 from painn_nb.ablation import run_experiment
 from painn_nb.sweeps import sweep
 
-LONG = TINY | dict(epochs=500, device="cpu", debug_layer_stats_every=0, checkpoint_seconds=0.1)
+LONG = TINY | dict(epochs=250, device="cpu", debug_layer_stats_every=0, checkpoint_seconds=0.1)
 SCRIPT = "import json, sys; from painn_nb.sweeps import sweep; sweep(json.loads(sys.argv[1]), sys.argv[2], workers=2)"
 
 
@@ -105,7 +105,7 @@ def test_a_killed_process_is_replaced(tmp_path):
 
 @pytest.mark.slow
 def test_two_sweeps_share_a_folder(tmp_path):
-    jobs = jobs_of(6, **TINY | dict(device="cpu", epochs=100))
+    jobs = jobs_of(6, **TINY | dict(device="cpu", epochs=50))
     both = [begin(order, tmp_path) for order in (jobs, jobs[::-1] + jobs[:1])]
     assert [(b.communicate(timeout=180), b.returncode)[1] for b in both] == [0, 0]
     seeds = [json.loads(p.read_text())["seed"] for p in tmp_path.glob("painn/*/config.json")]
