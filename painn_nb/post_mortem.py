@@ -181,11 +181,13 @@ def overflowed(gradients: dict[str, Tensor]) -> dict[str, Any] | None:
 
 # %% ../nbs/12_post_mortem.ipynb #606dae90
 @contextmanager
-def unchanged(model):
-    "After this context buffers and random numbers are as before."
-    named = [(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
+def unchanged(*models: nn.Module):
+    "After this context the buffers of all these and random numbers are as before."
+    modules = [m for model in models for m in model.modules()]
+    named = [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
     kept = [(m, name, b, b.detach().clone()) for m, name, b in named]
-    devices = {t.device for t in (*model.parameters(), *model.buffers()) if t.device.type == "cuda"}
+    held = [t for m in modules for t in (*m.parameters(recurse=False), *m.buffers(recurse=False))]
+    devices = {t.device for t in held if t.device.type == "cuda"}
     with torch.random.fork_rng(devices):
         try: yield
         finally:

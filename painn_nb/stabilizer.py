@@ -160,8 +160,7 @@ def replaced(out, key, new):
     "An output with one of its parts replaced."
     if isinstance(key, str) and hasattr(out, "_replace"): return out._replace(**{key: new})
     if isinstance(out, tuple):
-        key = range(len(out))[key]  # -1 is the last
-        parts = (*out[:key], new, *out[key + 1 :])
+        parts = tuple(new if key in (k, k - len(out)) else x for k, x in enumerate(out))  # -1 is the last
         return type(out)(*parts) if hasattr(out, "_fields") else parts
     if type(out) is dict: return {**out, key: new}  # a compiler does not know `copy`
     out = copy.copy(out)
@@ -169,6 +168,11 @@ def replaced(out, key, new):
     if isinstance(out, (dict, list)): out[key] = new
     else: object.__setattr__(out, key, new)  # a dataclass may be frozen
     return out
+
+def same_memory(x, y):
+    if torch.compiler.is_compiling() or not x.numel(): return x is y
+    try: return x is y or x.data_ptr() == y.data_ptr()
+    except RuntimeError: return x is y  # under vmap a tensor has no address
 
 def part(x, key):
     try: return getattr(x, key) if isinstance(key, str) and not isinstance(x, Mapping) else x[key]
@@ -197,7 +201,7 @@ class Attached:
         order = list(inspect.signature(module.forward).parameters) if kwargs and isinstance(key, int) else []
         named = [kwargs[name] for name in order if name in kwargs]
         x = part([*args, *named] if isinstance(key, int) else args[0] if args else kwargs, key)
-        if torch.is_tensor(x) and not (x is out or x.data_ptr() == out.data_ptr()): return x
+        if torch.is_tensor(x) and not same_memory(x, out): return x
         in_place = f"{type(module).__name__} adds in place to what comes in"
         lack = in_place if torch.is_tensor(x) else "no tensor comes in"
         raise ValueError(f"{self.site.name} is no update, since {lack} at {key!r}; leave out `update`.")

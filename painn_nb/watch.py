@@ -29,7 +29,7 @@ from .diagnostics import WINDOW, forecast
 from painn_nb.modules import (
     Layout, Which, chosen, following, forget_compiled, is_mask, layouts, numbers, readable, select, split, tensors,
 )
-from .post_mortem import post_mortem  # noqa: F401, has always been importable from here
+from .post_mortem import post_mortem, unchanged  # noqa: F401, the first was always importable from here
 from .readings import Capture, from_record, module_readings, site_readings, stats_table
 from .records import to_json, write_atomic
 from .reductions import STATISTICS, largest, measure
@@ -220,6 +220,7 @@ class Watch:
         self.now = torch.zeros(1, dtype=torch.float64, device=self.device)  # counts beginnings and ends of calls
         self.skipped: dict[str, str] = {}  # modules that could not be read, and why
         self.recent, self.warned = deque(maxlen=WINDOW), set()
+        self.read_before = {name: site.reading for name, site in self.sites.items()}  # by a watch around this one
         self.reading = True
 
     @property
@@ -392,15 +393,16 @@ def watch(
         outcome = "completed"
     finally:
         w.reading = False
+        for name, site in w.sites.items(): site.reading = w.read_before[name]
         if w.hooked: forget_compiled(model)
         if run and w.recent:
             failure = first_failure(w.captures)
             conclude(run, Ended("exploded" if failure else outcome, failure), w.limits or w.limit)
 
 # %% ../nbs/13_watch.ipynb #48f0565e
-@torch.no_grad()
 def examine(model: nn.Module, *inputs, step: int = 0) -> Capture:
-    "The capture of one forward pass on these inputs."
-    with torch.compiler.set_stance("force_eager"), watch(model) as w:  # one pass is not worth a compilation
+    "The capture of one forward pass on these inputs. Buffers and random numbers stay as they were."
+    eager = torch.compiler.set_stance("force_eager")  # one pass is not worth a compilation
+    with unchanged(model, *attached(model).values()), eager, watch(model) as w:
         model(*inputs)
         return w.read(step)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from painn_nb.growth import degree
 from painn_nb.post_mortem import post_mortem
-from painn_nb.stabilizer import ClipNorm, attach, attached, detach
+from painn_nb.stabilizer import ClipNorm, Scale, attach, attached, detach
 from painn_nb.watch import culprits, examine, watch
 
 
@@ -260,3 +261,38 @@ def test_examine_shows_all_modules_of_a_network_and_its_attached_sites():
     attach(net, "layers.0", lambda: ClipNorm(1.0), output="mu", vector=True)
     assert {r.site for r in examine(net, *given).largest} == {
         "layers.0.mu", "layers.0.net", "layers.0", "layers.1.net", "layers.1", "Equivariant()"}
+
+
+class Adds(nn.Module):
+    "As a layer of an equivariant network: it adds to scalars and to vectors."
+    def __init__(self):
+        super().__init__()
+        self.l = nn.Linear(4, 4)
+
+    def forward(self, h, v): return h + self.l(h), v + 0.1 * self.l(v)
+
+
+def test_updates_are_damped_compiled_under_transforms_and_where_nothing_comes_in():
+    net, h, v = Adds(), torch.randn(2, 1, 4), torch.randn(2, 3, 4)
+    plain = net(h, v)
+    for output in (0, 1): attach(net, "Adds()", lambda: Scale(0.5), output=output, vector=output == 1, update=True)
+    for damped in (net(h, v), torch.compile(net, fullgraph=True, backend="eager")(h, v), torch.vmap(net)(h, v)):
+        for x, y, z in zip((h, v), plain, damped): torch.testing.assert_close(z - x, 0.5 * (y - x))
+    assert [x.numel() for x in net(h[:0], v[:0])] == [0, 0]
+    detach(net)
+    assert all(map(torch.equal, net(h, v), plain))
+
+
+class FromForces(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = nn.Linear(3, 1)
+
+    def forward(self, batch):
+        pos = batch["pos"].detach().requires_grad_()
+        return torch.autograd.grad(self.l(pos).square().sum(), pos, create_graph=True)[0]
+
+
+def test_growth_is_told_of_networks_with_forces_and_batches_that_are_dicts():
+    batch = {"pos": torch.randn(4, 3), "z": torch.arange(4)}
+    for scaled in (None, 0, "pos"): assert abs(degree(FromForces(), batch, scaled=scaled).exponent["FromForces()"] - 1) < 0.1
