@@ -295,4 +295,5 @@ class FromForces(nn.Module):
 
 def test_growth_is_told_of_networks_with_forces_and_batches_that_are_dicts():
     batch = {"pos": torch.randn(4, 3), "z": torch.arange(4)}
-    for scaled in (None, 0, "pos"): assert abs(degree(FromForces(), batch, scaled=scaled).exponent["FromForces()"] - 1) < 0.1
+    for scaled in (None, 0, "pos"):
+        assert abs(degree(FromForces(), batch, scaled=scaled).exponent["FromForces()"] - 1) < 0.1
