@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,16 @@ def optional(extra: str, *names: str) -> Any:
         except ImportError: continue
     raise ImportError(f"{names[0]} cannot be imported; install it with: pip install 'painn_nb[{extra}]'")
 
+# %% ../nbs/19_loops.ipynb #6ff0fc30
+def following(
+    last: Watching | None, model: nn.Module, every: int, run_dir: str | Path | None, **options: Any,
+) -> Watching:
+    "What watches a training after the last one, which ends now if it has not. A folder that it used gets a number."
+    if last:
+        last.close()
+        if run_dir: run_dir = next(p for n in count(2) if not (p := Path(f"{run_dir}-{n}")).exists())
+    return Watching(model, every, run_dir=run_dir, **options)
+
 # %% ../nbs/19_loops.ipynb #131ec805
 def LightningWatch(
     run_dir: str | Path | None = None,  # gets captures and report
@@ -98,13 +109,14 @@ def LightningWatch(
     "A callback for `Trainer(callbacks=[...])`; its `watching` is a `Watching`. Raises ImportError without Lightning."
     base: Any = optional("lightning", "lightning.pytorch", "pytorch_lightning").Callback
     checked(every)  # now, not when the training begins
+    options: dict[str, Any] = dict(which=which, vector=vector, wanted=wanted)
 
     class Watcher(base):
         watching: Any = None  # a `Watching` as soon as there is a training
 
         def on_fit_start(self, trainer, pl_module):
             folder = run_dir if trainer.is_global_zero else None
-            self.watching = Watching(pl_module, every, which=which, run_dir=folder, vector=vector, wanted=wanted)
+            self.watching = following(self.watching, pl_module, every, folder, **options)
 
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx): self.watching.begin(trainer.global_step)
 
@@ -135,13 +147,14 @@ def TrainerWatch(
     "A callback for `transformers.Trainer`; its `watching` is a `Watching`. Raises ImportError without transformers."
     base: Any = optional("huggingface", "transformers").TrainerCallback
     checked(every)
+    options: dict[str, Any] = dict(which=which, vector=vector, wanted=wanted)
 
     class Watcher(base):
         watching: Any = None  # a `Watching` as soon as there is a training
 
         def on_train_begin(self, args, state, control, model, **rest):
             folder = run_dir if state.is_world_process_zero else None
-            self.watching = Watching(model, every, which=which, run_dir=folder, vector=vector, wanted=wanted)
+            self.watching = following(self.watching, model, every, folder, **options)
 
         def on_step_begin(self, args, state, control, **rest): self.watching.begin(state.global_step)
 

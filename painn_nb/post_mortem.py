@@ -7,12 +7,14 @@ __all__ = ['post_mortem']
 
 # %% ../nbs/12_post_mortem.ipynb #7e3ac1e4
 import math
+import random
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
@@ -21,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from .modules import following, is_mask, modules, numbers, readable, select, tensors
 from .reductions import largest
-from .sites import Site, by_name
+from .sites import Site, by_name, outside_transforms
 
 # %% ../nbs/12_post_mortem.ipynb #58dbff99
 LOSS = "loss"  # what runs outside of all modules
@@ -123,14 +125,16 @@ class Trace(TorchDispatchMode):
 def told(trace: Trace, model: nn.Module, passed: list[str]):
     "What tells `trace` which module runs, see `following`; who hands on lost values is added to `passed`."
     named, shown = modules(model), select(model)
-    def before(name, args): trace.begin(name, [trace.source(x) for x in tensors(args) if is_lost(x)])
-    def after(name, kwargs, out):
+    def begun(name, args): trace.begin(name, [trace.source(x) for x in tensors(args) if is_lost(x)])
+    def ended(name, out):
         for x in tensors(out):
             if not is_lost(x): continue
             lost = trace.lost.get(memory(x)) or trace.note(x, "code that shows no operations", trace.running[-1].given)
             if isinstance(named[name], Site): lost.site = lost.site or name
             if name in shown: passed.append(name)
         trace.running.pop()
+    def before(name, args): outside_transforms(begun, name, args)
+    def after(name, kwargs, out): outside_transforms(ended, name, out)
     return following(named, before, after)
 
 # %% ../nbs/12_post_mortem.ipynb #30a8604f
@@ -182,17 +186,46 @@ def overflowed(gradients: dict[str, Tensor]) -> dict[str, Any] | None:
 # %% ../nbs/12_post_mortem.ipynb #606dae90
 @contextmanager
 def unchanged(*models: nn.Module):
-    "After this context the buffers of all these and random numbers are as before."
+    "After this context the buffers of all these, their gradients and all random numbers are as before."
     modules = [m for model in models for m in model.modules()]
     named = [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
     kept = [(m, name, b, b.detach().clone()) for m, name, b in named]
+    gradients = [(p, p.grad) for model in models for p in model.parameters()]
+    of_python, of_numpy = random.getstate(), np.random.get_state()
     held = [t for m in modules for t in (*m.parameters(recurse=False), *m.buffers(recurse=False))]
     devices = {t.device for t in held if t.device.type == "cuda"}
     with torch.random.fork_rng(devices):
         try: yield
         finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)
+            for p, gradient in gradients: p.grad = gradient
             with torch.no_grad():
                 for module, name, buffer, value in kept: module._buffers[name] = buffer.copy_(value)
+
+# %% ../nbs/12_post_mortem.ipynb #c1698206
+def nodes(total: Tensor) -> list[Any]:
+    "All nodes of the graph that a loss was computed by."
+    found, todo = {}, [total.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in found: continue
+        found[node] = None
+        todo += [below for below, _ in node.next_functions]
+    return list(found)
+
+def way_back(total: Tensor, trained: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    "The gradients of a loss by the names of the weights."
+    def own(): return {name: p.grad for name, p in trained.items() if p.grad is not None}
+    if not trained or own(): return own()
+    if not total.requires_grad:
+        warnings.warn("loss needs no gradient, so only the forward pass was looked at.", stacklevel=3)
+        return {}
+    if any(node.name() == "CheckpointFunctionBackward" for node in nodes(total)):
+        total.backward()
+        return own()
+    found = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+    return {name: g for name, g in zip(trained, found) if g is not None}
 
 # %% ../nbs/12_post_mortem.ipynb #7df3c4df
 def post_mortem(
@@ -209,15 +242,12 @@ def post_mortem(
     one_thread = torch.autograd.set_multithreading_enabled(False)
     eager = torch.compiler.set_stance("force_eager")  # compiled code would not tell
     with unchanged(model), one_thread, eager, told(trace, model, passed), trace:
+        for p in model.parameters(): p.grad = None
         total = loss()
         if not (isinstance(total, Tensor) and total.numel() == 1):
             gave = f"a tensor {tuple(total.shape)}" if isinstance(total, Tensor) else repr(total)
             raise ValueError(f"loss gave {gave}; expected a function that runs the model and returns one number.")
         if is_lost(total): return verdict([trace.source(total)], passed)
-        if trained and not total.requires_grad:
-            warnings.warn("loss needs no gradient, so only the forward pass was looked at.", stacklevel=2)
-        if not (trained and total.requires_grad): return None
-        found = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
-    gradients = {name: g for name, g in zip(trained, found) if g is not None}
+        gradients = way_back(total, trained)
     if bad := [trace.source(g) for g in gradients.values() if is_lost(g)]: return verdict(bad, [])
     return overflowed(gradients)

@@ -53,7 +53,7 @@ class Activation:
         x: Tensor,  # (..., F), or (..., 3, F); not empty
         vector: bool = False,  # whether these are vectors
     ):
-        x = x.detach()
+        x = x.detach().abs() if x.is_complex() else x.detach()
         self.x = x.float() if x.dtype.itemsize < 4 else x
         self.vector = vector
         self._squares: Tensor | None = None
@@ -170,7 +170,7 @@ def measure(
     vector: bool = False,  # whether these are vectors, read by their norms
 ) -> Tensor:
     "The `STATISTICS` of an activation, (len(STATISTICS),), in its precision or float32; 0 where there is nothing."
-    if x.numel() == 0: return x.new_zeros(len(STATISTICS))
+    if x.numel() == 0: return x.abs().new_zeros(len(STATISTICS))
     a = Activation(x, vector)
     return together([s.reduce(a) for s in STATISTICS], a.x)
 
@@ -188,7 +188,7 @@ def measure_before(
     vector: bool = False,  # whether these are vectors, read by their norms
 ) -> Tensor:
     "Largest magnitude and share of entries beyond `limit`, (2,); NaN in place of the share where there is no limit."
-    if x.numel() == 0: return x.new_zeros(2)
+    if x.numel() == 0: return x.abs().new_zeros(2)
     a = Activation(x, vector)
     if limit is None: return together([maximum(a), torch.nan], a.x)
     if a.moderate is not None and (found := on_host(limit)) and a.moderate <= found[0]:

@@ -29,7 +29,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUseDefault
 from torch import Tensor, nn
 from typing_extensions import dataclass_transform
 
-from .modules import classes, layouts, modules, split, whole_name
+from .modules import classes, is_called, layouts, matching, modules, split, whole_name
 from .sites import Site, sites
 
 # %% ../nbs/05_stabilizer.ipynb #2dab7b3c
@@ -43,6 +43,12 @@ class Stabilizer(nn.Module):
         if not (math.isfinite(strength) and strength > 0):
             raise ValueError(f"{type(self).__name__} has strength {strength}; it must be a finite number above 0.")
         self.register_buffer("strength", torch.tensor(strength, dtype=torch.float64), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        "The same shape and type; computed in float32 at least, since a strength of 1e5 is inf in float16."
+        return self.act(x.float() if x.dtype.itemsize < 4 else x).to(x.dtype)
+
+    def act(self, x: Tensor) -> Tensor: raise NotImplementedError
 
     def bound(self, most: float) -> float:
         "The largest magnitude that can leave where at most `most` arrives; inf where none is known."
@@ -61,26 +67,26 @@ class Bounded(Stabilizer):
 # %% ../nbs/05_stabilizer.ipynb #0a97dcfc
 class Scale(Stabilizer):
     "`strength · x`, of entries or vectors."
-    def forward(self, x: Tensor) -> Tensor: return self.strength * x
+    def act(self, x: Tensor) -> Tensor: return self.strength * x
     def bound(self, most: float) -> float: return self.strength.item() * most
 
 # %% ../nbs/05_stabilizer.ipynb #bec76aea
 class ScaledTanh(Bounded):
     "`s · tanh(x / s)`: smooth, slope 1 at 0, below the strength s. Not for vector components: not equivariant."
     vectors = False
-    def forward(self, x: Tensor) -> Tensor: return self.strength * torch.tanh(x / self.strength)
+    def act(self, x: Tensor) -> Tensor: return self.strength * torch.tanh(x / self.strength)
 
 # %% ../nbs/05_stabilizer.ipynb #42c6ce8d
 class Clamp(Bounded):
     "`min(max(x, -c), c)`: entries held within ±c, the strength. Not for vector components: not equivariant."
     vectors = False
-    def forward(self, x: Tensor) -> Tensor: return x.clamp(-self.strength.to(x.dtype), self.strength.to(x.dtype))
+    def act(self, x: Tensor) -> Tensor: return x.clamp(-self.strength.to(x.dtype), self.strength.to(x.dtype))
 
 # %% ../nbs/05_stabilizer.ipynb #39aa63ce
 class ClipNorm(Bounded):
     "`v · min(1, c / ‖v‖)` for vectors (..., 3, F), per node and channel; equivariant, and smooth at v = 0."
     vectors = True
-    def forward(self, v: Tensor) -> Tensor:
+    def act(self, v: Tensor) -> Tensor:
         limit = (self.strength * (1 - 8 * torch.finfo(v.dtype).eps)).to(v.dtype)
         size = v.detach().abs().amax(-2, keepdim=True).clamp(min=limit)
         unit = v / size
@@ -91,7 +97,7 @@ class ClipNorm(Bounded):
 class SoftClipNorm(Bounded):
     "`v / √(1 + ‖v‖² / c²)` for vectors (..., 3, F), per node and channel; equivariant, smooth, shorter than c."
     vectors = True
-    def forward(self, v: Tensor) -> Tensor:
+    def act(self, v: Tensor) -> Tensor:
         c = (self.strength * (1 - 8 * torch.finfo(v.dtype).eps)).to(v.dtype)
         size = v.detach().abs().amax(-2, keepdim=True).clamp(min=c)  # squares of huge components would overflow
         unit = v / size
@@ -109,7 +115,7 @@ def unit_size(x, dims):
 class LayerNorm(Stabilizer):
     "`s · (x - mean) / √(var + 1e-5)` over the channels of entries (..., F) (Ba et al. 2016); s is the strength."
     vectors = False
-    def forward(self, x: Tensor) -> Tensor:
+    def act(self, x: Tensor) -> Tensor:
         x, size = unit_size(x, -1)
         x = x - x.mean(-1, keepdim=True)
         return self.strength * x * (x.square().mean(-1, keepdim=True) + EPSILON / size / size).rsqrt()
@@ -118,7 +124,7 @@ class LayerNorm(Stabilizer):
 class RMSNorm(Stabilizer):
     "`s · v / √(mean_F ‖v‖² + 1e-5)` of vectors (..., 3, F), one factor per node; equivariant. s is the strength."
     vectors = True
-    def forward(self, v: Tensor) -> Tensor:
+    def act(self, v: Tensor) -> Tensor:
         v, size = unit_size(v, (-2, -1))
         mean = v.square().sum(-2, keepdim=True).mean(-1, keepdim=True)
         return self.strength * v * (mean + EPSILON / size / size).rsqrt()
@@ -127,7 +133,7 @@ class RMSNorm(Stabilizer):
 class FloorNorm(Stabilizer):
     "`s · v / √max(mean_F ‖v‖², 0.01)` of vectors (..., 3, F), one factor per node; equivariant (GATr, Brehmer 2023)."
     vectors = True
-    def forward(self, v: Tensor) -> Tensor:
+    def act(self, v: Tensor) -> Tensor:
         v, size = unit_size(v, (-2, -1))
         mean = v.square().sum(-2, keepdim=True).mean(-1, keepdim=True)
         return self.strength * v * torch.maximum(mean, 0.01 / size / size).rsqrt()
@@ -135,7 +141,7 @@ class FloorNorm(Stabilizer):
 class MaxMinNorm(Stabilizer):
     "`s · (‖v‖ − min_F) / (max_F − min_F)` as the new length of vectors (..., 3, F); equivariant (ViSNet, Wang 2024)."
     vectors = True
-    def forward(self, v: Tensor) -> Tensor:
+    def act(self, v: Tensor) -> Tensor:
         v, _ = unit_size(v, (-2, -1))
         length = torch.linalg.vector_norm(v, dim=-2, keepdim=True)
         low, high = length.aminmax(dim=-1, keepdim=True)
@@ -153,15 +159,17 @@ class LayerScale(Stabilizer):
         super().__init__(strength)
         self.weight = nn.Parameter(torch.full((features,), float(strength)))
 
-    def forward(self, x: Tensor) -> Tensor: return self.weight * x
+    def act(self, x: Tensor) -> Tensor: return self.weight * x
 
 # %% ../nbs/05_stabilizer.ipynb #5f7df28d
 def replaced(out, key, new):
     "An output with one of its parts replaced."
     if isinstance(key, str) and hasattr(out, "_replace"): return out._replace(**{key: new})
     if isinstance(out, tuple):
+        of_torch = hasattr(out, "n_sequence_fields")  # as `torch.max` gives
+        if isinstance(key, str): key = getattr(type(out), "__match_args__").index(key)  # noqa: B009
         parts = tuple(new if key in (k, k - len(out)) else x for k, x in enumerate(out))  # -1 is the last
-        return type(out)(*parts) if hasattr(out, "_fields") else parts
+        return type(out)(parts) if of_torch else type(out)(*parts) if hasattr(out, "_fields") else parts
     if type(out) is dict: return {**out, key: new}  # a compiler does not know `copy`
     out = copy.copy(out)
     if isinstance(out, dict) and key not in out: key = list(out)[key]  # HuggingFace's outputs know both
@@ -188,6 +196,7 @@ class Attached:
 
     def __call__(self, module, args, kwargs, out):
         x = out if self.output is None else part(out, self.output)
+        if not torch.compiler.is_compiling(): self.site.train(module.training)  # no part of the model, it is not told
         if not torch.is_tensor(x):
             raise ValueError(f"{self.site.name} gets a stabilizer, but {type(module).__name__} hands on no tensor "
                              "there; give `output`, an index or a key.")
@@ -208,9 +217,10 @@ class Attached:
 
     def stabilized(self, x):
         if self.site.value.device != x.device: self.site.to(x.device)
-        if self.guessed and self.site.vector and (x.dim() < 2 or x.shape[-2] != 3):
+        if self.guessed and self.site.vector and (x.dim() < 2 or x.shape[-2] != 3 or x.shape[-1] == 3):
+            lack = "not the only one with" if x.shape[-2:] == (3, 3) else "not one with"
             raise ValueError(f"{self.site.name} is {tuple(x.shape)}, and its vectors are looked for along axis -2, "
-                             "which has no 3 components; give vector=axis, or irreps.")
+                             f"which is {lack} 3 components; give vector=axis, or irreps.")
         parts, join = split(x, self.layout)
         known = self.layout is not None
         if self.site.vector and parts[0][1] is x:  # the layout does not fit
@@ -219,14 +229,20 @@ class Attached:
         meant = [not known or (degree > 0) == self.site.vector for degree, _ in parts]
         return join([self.site(p) if yes else p for yes, (_, p) in zip(meant, parts)])
 
+ANY_NUMBER = ({inspect.Parameter.VAR_KEYWORD}, {inspect.Parameter.VAR_POSITIONAL})  # by name, by place
+
 class Entering(Attached):
     "Two hooks: an input of a module passes a site; the output gets back what this changed, if it is an update."
     def __init__(self, module: nn.Module, *told: Any):
         super().__init__(*told)
-        self.names = list(inspect.signature(module.forward).parameters)
         self.changed: Any = None  # by how much, while the module runs
-        self.key = self.names[self.output] if isinstance(self.output, int) else self.output
-        self.index = self.names.index(self.key) if self.key in self.names else len(self.names)
+        taken = inspect.signature(module.forward).parameters
+        names, more, key = list(taken), {p.kind for p in taken.values()}, self.output
+        by_place = isinstance(key, int)
+        if key not in (range(-len(names), len(names)) if by_place else names) and not more & ANY_NUMBER[by_place]:
+            raise ValueError(f"input is {key!r}, and {type(module).__name__} takes {', '.join(names) or 'none'}.")
+        self.index = key % max(len(names), key + 1) if by_place else names.index(key) if key in names else len(names)
+        self.key = names[self.index] if self.index < len(names) else key
         self.site.name = f"{self.site.name.removesuffix('.update')}.entering"
 
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -261,11 +277,13 @@ def in_order(module):
 
 def attached_sites(model, pattern, output, vector, update, entering):
     "The sites at an output, or an input, of all modules whose name matches; made where they are not there yet."
-    known = layouts(model)
-    named = {name: m for name, m in modules(model).items() if fnmatchcase(name, pattern)}
+    known, named = layouts(model), matching(model, pattern)
     if not named:
         there = ", ".join((*sites(model), *modules(model)))
         raise ValueError(f"no site and no module matches {pattern!r}; this model has {there}.")
+    for name, module in named.items():
+        if is_called(module): continue
+        raise ValueError(f"{name} is a {type(module).__name__}, which is never called; name its parts, as {name}.*")
     found = {}
     for name, module in named.items():
         hooks = [hook for hook in module._forward_hooks.values() if isinstance(hook, Attached)]
@@ -318,9 +336,10 @@ def attach(
     found = {name: site for name, site in known.items() if fnmatchcase(name, pattern)}
     if not found: made_for(pattern, vector is not False, make)  # a mistake is told before there are new sites
     place = output if input is None else input
-    found = found or attached_sites(model, pattern, place, vector, update, input is not None)
-    made = [made_for(name, site.vector, make) for name, site in found.items()]
-    for site, stabilizer in zip(found.values(), made): site.append(stabilizer).to(site.value.device)
+    with torch.inference_mode(False):  # what is made in that mode could not be trained with
+        found = found or attached_sites(model, pattern, place, vector, update, input is not None)
+        made = [made_for(name, site.vector, make) for name, site in found.items()]
+        for site, stabilizer in zip(found.values(), made): site.append(stabilizer).to(site.value.device)
     return list(found)
 
 # %% ../nbs/05_stabilizer.ipynb #2dc45492

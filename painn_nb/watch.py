@@ -22,19 +22,19 @@ from typing import Any, Protocol
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-from torch.utils._pytree import tree_map
+from torch.nn.parameter import is_lazy
 
 from .diagnostics import WINDOW, forecast
 from painn_nb.modules import (
-    Layout, Which, chosen, following, forget_compiled, is_mask, layouts, numbers, readable, select, split, tensors,
+    Layout, Which, chosen, following, forget_compiled, is_called, is_mask, layouts, numbers, readable, select, split,
+    tensors,
 )
 from .post_mortem import post_mortem, unchanged  # noqa: F401, the first was always importable from here
 from .readings import Capture, from_record, module_readings, site_readings, stats_table
 from .records import to_json, write_atomic
 from .reductions import STATISTICS, largest, measure
 from .runs import Ended, Run, conclude
-from .sites import Site
+from .sites import Site, outside_transforms, unwrapped
 from .stabilizer import attached
 
 # %% ../nbs/13_watch.ipynb #3fe75542
@@ -94,6 +94,31 @@ class Seen:
         tops = [self.top(x).to(device) for x in xs]
         return torch.stack(tops).max() if tops else torch.zeros((), dtype=torch.float64, device=device)
 
+# %% ../nbs/13_watch.ipynb #aff38f6b
+class Held:
+    "A module with those of its parts whose calls nobody sees: their weights and buffers are its own."
+
+    def __init__(self, module: nn.Module, watched: Mapping[nn.Module, Any]):
+        self.parts, self.below = [module], []
+        for part in self.parts:  # grows
+            for child in part.children():
+                (self.below if child in watched and is_called(child) else self.parts).append(child)
+        self.sentinels = {(part, name) for part in self.parts for name, b in part._buffers.items()
+                          if b is not None and b.dim() == 0 and usable(b) and b.isinf()}  # as the best loss so far
+        self.known = self.weights(), self.buffers()  # for compiled code, which follows no names
+
+    def weights(self) -> list[Tensor]:
+        "As they are now: lazy modules get theirs later, and `torch.func.functional_call` puts others in."
+        if torch.compiler.is_compiling(): return self.known[0]
+        return [w for part in self.parts for p in part._parameters.values() if usable(w := unwrapped(p))]
+
+    def buffers(self) -> list[Tensor]:
+        if torch.compiler.is_compiling(): return self.known[1]
+        return [b for part in self.parts for name, p in part._buffers.items()
+                if usable(b := unwrapped(p)) and (part, name) not in self.sentinels]
+
+def usable(x: Any) -> bool: return readable(x) and not is_lazy(x) and x.numel() > 0
+
 # %% ../nbs/13_watch.ipynb #7b3b7065
 ROW = ("input_max", "weight_max", "buffer_max", "entries", "limit", "first", "begin", "end")  # after the statistics
 DEGREES = tuple(f"max_l{degree}" for degree in range(8))  # after these
@@ -103,19 +128,20 @@ def row_kinds(): return [*(s.name for s in STATISTICS), *ROW, *DEGREES]
 class Row:
     "What the calls of one module add up to."
 
-    def __init__(self, module: nn.Module, layout: Any, wanted: bool, seen: Seen, device: torch.device | str):
-        self.layout, self.wanted, self.seen = layout, wanted, seen
-        self.weights = [p for p in module.parameters(recurse=False) if readable(p) and p.numel()]
+    def __init__(self, held: Held, layout: Any, wanted: bool, seen: Seen, device: torch.device | str):
+        self.held, self.layout, self.wanted, self.seen = held, layout, wanted, seen
+        self.below: list[Row] = []  # of the modules in it
         self.values = torch.zeros(len(row_kinds()), dtype=torch.float64, device=device)
-        self.buffers = [b for b in module.buffers(recurse=False) if readable(b) and b.numel()]
         self.open: list[tuple[Tensor, Tensor, Tensor | None]] = []  # begun calls: when, largest input, largest buffer
         self.fresh = True  # nothing was added since the last reading; eager code asks for it
 
     def begin(self, now: Tensor, args: Any):
-        held = self.seen.largest(self.buffers, now.device) if self.buffers else None  # a call may change its buffers
+        buffers = self.held.buffers()  # now, since a call may change them
+        held = self.seen.largest(buffers, now.device) if buffers else None
         self.open.append((now, self.seen.largest(tensors(args), now.device), held))
 
     def end(self, now: Tensor, kwargs: Any, out: Any):
+        if not self.open: return  # it began before the last reading
         begun, top, held = self.open.pop()
         if kwargs: top = torch.maximum(top, self.seen.largest(tensors(kwargs), now.device))
         fresh = self.fresh and not torch.compiler.is_compiling()
@@ -133,15 +159,25 @@ class Row:
             own = torch.full_like(limit, torch.finfo(x.dtype).max)
             limit = torch.where(limit == 0, own, torch.minimum(limit, own))
         made = lost & top.isfinite() & (end == 0)
-        if self.weights and (self.fresh or torch.compiler.is_compiling()): weight = self.largest_weight()
+        if self.fresh or torch.compiler.is_compiling(): weight = self.largest_weight(lost)
         self.values.copy_(torch.stack([
             *stats, torch.maximum(most, top), weight, buffer if held is None else torch.maximum(buffer, held),
             entries, limit, torch.where(first == 0, now, first),
             torch.where(made, begun, begin), torch.where(made, now, end), *tops]))
         if not torch.compiler.is_compiling(): self.fresh = False
 
-    def largest_weight(self):
-        return torch.stack([largest(numbers(w)).double().to(self.values.device) for w in self.weights]).max()
+    def largest_weight(self, lost: Tensor) -> Tensor:
+        own, idle = self.largest(self.held.weights()), [w for row in self.idle() for w in row.held.weights()]
+        return torch.where(lost, torch.maximum(own, self.largest(idle)), own) if idle else own
+
+    def largest(self, weights: list[Tensor]) -> Tensor:
+        tops = [largest(numbers(w)).double().to(self.values.device) for w in weights]
+        return torch.stack(tops).max() if tops else self.values.new_zeros(())
+
+    def idle(self) -> list["Row"]:
+        "Rows below of which no call was seen; compiled code does not ask."
+        if torch.compiler.is_compiling(): return []
+        return [row for below in self.below if below.fresh for row in (below, *below.idle())]
 
 def with_layouts(xs, layout):
     "Each tensor with its layout, where there is one for all or one for each."
@@ -154,13 +190,13 @@ SAMPLE = 1024  # entries of each weight, evenly spaced
 class Training:
     "What a backward pass and an optimizer do to the weights of a module."
 
-    def __init__(self, weights: Sequence[Tensor]):
-        self.weights = weights
+    def __init__(self, held: Held):
+        self.held = held
         self.last = self.sample()
 
     @torch.no_grad()
     def sample(self):
-        flat = [numbers(w).flatten() for w in self.weights]
+        flat = [numbers(w).flatten() for w in self.held.weights()] or [torch.zeros(1)]
         return torch.cat([w[:: -(-w.numel() // SAMPLE)].double().to(flat[0].device) for w in flat])
 
     @torch.no_grad()
@@ -168,7 +204,9 @@ class Training:
         "Largest gradient, -1 where there is none, and the size of the last update beside that of the weights, (2,)."
         now, before = self.sample(), self.last
         self.last = now
-        grads = [largest(numbers(w.grad)).double().to(now.device) for w in self.weights if w.grad is not None]
+        if now.shape != before.shape: before = now  # a lazy module has got its weights
+        weights = self.held.weights()
+        grads = [largest(numbers(w.grad)).double().to(now.device) for w in weights if w.grad is not None]
         top = torch.stack(grads).max() if grads else -torch.ones_like(now[0])
         moved = (now - before).norm()
         return torch.stack([top, torch.where(moved == 0, 0, moved / before.norm())])
@@ -186,17 +224,9 @@ def shown(row: dict[str, float]) -> dict[str, float]:
     kinds = [*(s.name for s in STATISTICS), "input_max", *(degrees if len(degrees) > 1 else ())]
     if "grad_max" in row: kinds += ["weight_max", "update_ratio", *([] if row["grad_max"] < 0 else ["grad_max"])]
     if row["end"]: kinds += ["begin", "end"]
-    if not math.isfinite(row["buffer_max"]): kinds.append("buffer_max")
+    kinds += [kind for kind in ("weight_max", "buffer_max") if kind not in kinds and not math.isfinite(row[kind])]
     return {kind: row[kind] for kind in kinds}
 
-def outside_transforms(f: Callable[..., None], *given: Any) -> None:
-    "Call `f` with the tensors that `torch.func` has wrapped, as in a vmap or jacrev, and outside of it."
-    if torch._C._functorch.peek_interpreter_stack() is None: return f(*given)
-    def plain(x):
-        while isinstance(x, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(x):
-            x = torch._C._functorch.get_unwrapped(x)
-        return x
-    with temporarily_clear_interpreter_stack(): return f(*tree_map(plain, given))
 
 # %% ../nbs/13_watch.ipynb #f6339a7b
 class Watch:
@@ -212,13 +242,17 @@ class Watch:
         self.limits: dict[str, float] = {}  # of modules whose numbers are smaller
         self.sites = {name: m for name, m in modules.items() if isinstance(m, Site)} | attached(model)
         self.hooked = {name: m for name, m in modules.items() if not isinstance(m, Site)}
-        self.device = next(model.parameters(), torch.empty(0)).device
+        self.device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
         self.seen = Seen(by_norm=bool(known))
-        self.rows = {name: Row(m, known.get(name), chosen(wanted, name, m), self.seen, self.device)
+        names = {m: name for name, m in self.hooked.items()}
+        self.rows = {name: Row(Held(m, names), known.get(name), chosen(wanted, name, m), self.seen, self.device)
                      for name, m in self.hooked.items()}
-        self.training = {name: Training(row.weights) for name, row in self.rows.items() if row.weights}
+        for row in self.rows.values(): row.below = [self.rows[names[m]] for m in row.held.below]
+        self.training = {name: Training(row.held) for name, row in self.rows.items() if any(
+            isinstance(p, nn.Parameter) for part in row.held.parts for p in part._parameters.values())}
         self.now = torch.zeros(1, dtype=torch.float64, device=self.device)  # counts beginnings and ends of calls
-        self.skipped: dict[str, str] = {}  # modules that could not be read, and why
+        self.failed: dict[str, str] = {}  # modules that could not be read, and why
+        self.idle: list[str] = []  # attached sites that nothing passed
         self.recent, self.warned = deque(maxlen=WINDOW), set()
         self.read_before = {name: site.reading for name, site in self.sites.items()}  # by a watch around this one
         self.reading = True
@@ -233,6 +267,11 @@ class Watch:
         self._reading = on
         for site in self.sites.values(): site.reading = on
         if on: self.reset()
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        "Modules and sites that could not be read, and why."
+        return self.failed | {name: site.failed for name, site in self.sites.items() if site.failed}
 
     def reset(self) -> None:
         "Forget what was read."
@@ -250,9 +289,9 @@ class Watch:
     def tell(self, name: str, note: Callable[..., None], *values: Any):
         "Add a beginning or an end of a call to a row; an error here must not break the training."
         if torch.compiler.is_compiling(): note(self.now.add_(1)[0].clone(), *values)
-        elif self.reading and name not in self.skipped:
+        elif self.reading and name not in self.failed and not torch.jit.is_tracing():
             try: outside_transforms(lambda *given: note(self.now.add_(1)[0].clone(), *given), *values)
-            except Exception as e: self.skipped[name] = f"{type(e).__name__}: {e}"
+            except Exception as e: self.failed[name] = f"{type(e).__name__}: {e}"
 
     def read(self, step: int) -> Capture:
         """What the forward passes since the last reading showed, in the order of the pass.
@@ -264,11 +303,12 @@ class Watch:
         read = torch.cat([b.flatten().to(self.device) for b in buffers]).tolist()
         self.reset()
         numbers = (float(f"{x:.9g}") for x in read)  # digits enough, and files half as long
-        entries, readings = 0.0, []
+        entries, readings, self.idle = 0.0, [], []
         for name, site in self.sites.items():
             there = next(numbers)
             found = site_readings(name, site, numbers)
-            if there: readings += found  # a site for vectors is not passed where there are none
+            if there and not site.failed: readings += found  # a site for vectors is not passed where there are none
+            if not there and math.isnan(found[0].value): self.idle.append(name)
             entries += there
         called = {name: {kind: next(numbers) for kind in row_kinds()} for name in self.rows}
         for name in self.training: called[name] |= {kind: next(numbers) for kind in ("grad_max", "update_ratio")}
@@ -282,16 +322,20 @@ class Watch:
         return Capture(step, readings)
 
     def capture(self, step: int) -> Capture:
-        "`read`, kept; warns, once each, of sites that are heading for an overflow, see `forecast`."
+        """`read`, kept. Warns, once each, of sites that are heading for an overflow, see `forecast`, and of attached
+        stabilizers that nothing has passed."""
         capture = self.read(operator.index(step))
         self.keep.append(capture.record)
         self.recent.append(capture)
         for f in forecast(self.recent, self.limits or self.limit):
-            if f["site"] in self.warned: continue
-            self.warned.add(f["site"])
-            text = f"at step {f['step']}, {f['site']} is on its way to overflow at step {f['expected']}"
-            warnings.warn(text, stacklevel=2)
+            self.warn(f["site"], f"at step {f['step']}, {f['site']} is on its way to overflow at step {f['expected']}")
+        for name in attached(self.model):
+            if name in self.idle: self.warn(name, f"nothing has passed the stabilizers at {name}: it is not called")
         return capture
+
+    def warn(self, site: str, text: str) -> None:
+        if site not in self.warned: warnings.warn(text, stacklevel=3)
+        self.warned.add(site)
 
     @property
     def captures(self) -> list[Capture]:

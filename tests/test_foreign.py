@@ -3,16 +3,20 @@
 import copy
 import io
 import pickle
+import random
 import warnings
 from dataclasses import dataclass
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from painn_nb.growth import degree
 from painn_nb.post_mortem import post_mortem
-from painn_nb.stabilizer import ClipNorm, Scale, attach, attached, detach
+from painn_nb.stabilizer import Clamp, ClipNorm, Scale, ScaledTanh, SoftClipNorm, attach, attached, detach
 from painn_nb.watch import culprits, examine, watch
 
 
@@ -297,3 +301,184 @@ def test_growth_is_told_of_networks_with_forces_and_batches_that_are_dicts():
     batch = {"pos": torch.randn(4, 3), "z": torch.arange(4)}
     for scaled in (None, 0, "pos"):
         assert abs(degree(FromForces(), batch, scaled=scaled).exponent["FromForces()"] - 1) < 0.1
+
+
+def two():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+
+
+@pytest.mark.parametrize("transform", [torch.func.jacrev, torch.vmap])
+def test_a_site_that_was_attached_is_read_under_transforms(transform):
+    net, x = two(), torch.randn(5, 4)
+    attach(net, "0", lambda: Clamp(0.25))
+    alone = transform(net)(x)
+    with watch(net) as w: assert torch.equal(transform(net)(x), alone)
+    read = w.read(0)
+    assert not w.skipped and read["debug/0_max"] == 0.25 and read["debug/0_held_by_clamp"] > 0
+
+
+def test_a_site_may_hold_complex_numbers_and_one_that_cannot_be_read_is_listed():
+    class Turns(nn.Module):
+        def forward(self, x): return torch.complex(3 * x, 4 * x)
+    net = nn.Sequential(Turns())
+    attach(net, "0", lambda: Scale(0.5))
+    with watch(net) as w: net(torch.full((2, 2), 2.0))
+    assert w.read(0)["debug/0_max"] == 5
+    with watch(net) as w, patch("painn_nb.sites.measure", side_effect=OSError("not today")): net(torch.ones(2, 2))
+    assert "OSError: not today" in w.skipped["0"] and "debug/0_max" not in w.read(0)
+
+
+def test_a_stabilizer_attached_in_inference_mode_trains():
+    net = two()
+    with torch.inference_mode(): attach(net, "0", lambda: Clamp(0.5))
+    with watch(net) as w: net(torch.randn(5, 4)).sum().backward()
+    assert w.read(0)["debug/0_max"] <= 0.5 and net[0].weight.grad.isfinite().all()
+
+
+class ByList(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weights = nn.ParameterList([nn.Parameter(torch.eye(4)) for _ in range(2)])
+
+    def forward(self, x): return x @ self.weights[0] @ self.weights[1]
+
+
+@pytest.mark.parametrize("which", [None, "0"])
+def test_weights_without_calls_of_their_own_are_the_cause_in_whoever_uses_them(which):
+    net = nn.Sequential(ByList(), nn.Linear(4, 1))
+    with torch.no_grad(): net[0].weights[1][0, 0] = torch.nan
+    with watch(net, which) as w: net(torch.ones(2, 4))
+    found = culprits(w.read(0))
+    assert (found["site"], found["cause"]) == ("0", "weight")
+
+
+def test_weights_that_are_put_in_for_one_call_are_judged():
+    net = two()
+    bad = {name: p.detach().clone() for name, p in net.named_parameters()}
+    bad["0.weight"][0, 0] = torch.nan
+    many = {name: torch.stack([p.detach(), bad[name]]) for name, p in net.named_parameters()}
+    x = torch.ones(2, 4)
+    for call in (lambda: torch.func.functional_call(net, bad, x),
+                 lambda: torch.vmap(lambda some: torch.func.functional_call(net, some, x))(many)):
+        with watch(net) as w: call()
+        found = culprits(w.read(0))
+        assert (found["site"], found["cause"], w.skipped) == ("0", "weight", {})
+
+
+def test_a_buffer_that_is_infinite_on_purpose_is_no_cause():
+    class Best(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("best", torch.tensor(torch.inf))
+
+        def forward(self, x): return torch.exp(1000 * x)
+    net = nn.Sequential(Best(), nn.Linear(4, 1))
+    assert culprits(examine(net, torch.ones(2, 4)))["cause"] == "operation"
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_a_stabilizer_saves_is_no_failure(compiled):
+    net, x = two(), torch.full((2, 4), 5.0)
+    with torch.no_grad(): net[0].weight.fill_(3e38)
+    attach(net, "0", lambda: Clamp(1.0))
+    if compiled: net[1] = torch.compile(net[1], backend="eager")
+    with watch(net) as w: net(x)
+    read = w.read(0)
+    assert culprits(read) is None and read["debug/0.max"] == 1 and read["debug/0_before_clamp"] == torch.inf
+
+
+def steep(): return nn.Sequential(nn.Linear(4, 4), Cliff(), nn.Linear(4, 1))
+
+
+class Cliff(nn.Module):
+    def forward(self, x): return (x - x).sqrt()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_post_mortem_goes_back_through_checkpoints(reentrant):
+    net, x = steep(), torch.randn(2, 4, requires_grad=True)
+    failure = post_mortem(net, lambda: checkpoint(net, x, use_reentrant=reentrant).sum())
+    assert failure["site"] == "1" and all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("net, site", [(two(), None), (steep(), "1")])
+def test_a_post_mortem_of_a_loss_that_goes_back_itself_leaves_gradients(net, site):
+    def loss():
+        total = net(torch.ones(2, 4)).sum()
+        total.backward()
+        return total.detach()
+
+    for p in net.parameters(): p.grad = torch.ones_like(p)
+    failure = post_mortem(net, loss)
+    assert (failure and failure["site"]) == site
+    assert all((p.grad == 1).all() for p in net.parameters())
+
+
+def test_a_post_mortem_looks_into_transforms_and_leaves_all_random_numbers():
+    net, x = two(), torch.randn(2, 4)
+    with torch.no_grad(): net[1].weight[0, 0] = torch.nan
+    states = random.getstate(), np.random.get_state()[2]
+    failure = post_mortem(net, lambda: torch.vmap(net)(x).sum() * np.random.rand() * random.random())
+    assert (failure["site"], failure["cause"]) == ("1", "weight")
+    assert (random.getstate(), np.random.get_state()[2]) == states
+
+
+def test_strengths_beyond_half_precision_leave_what_is_small():
+    x = torch.randn(2, 3, 4).half()
+    for kind in (ScaledTanh, Clamp, ClipNorm, SoftClipNorm): assert torch.equal(kind(1e5)(x), x)
+
+
+def test_parts_without_numbers_yet_or_at_all_are_watched():
+    for first in (nn.LazyLinear(4), nn.Linear(4, 4, device="meta")):
+        net = nn.Sequential(first, nn.Linear(4, 1))
+        run = net[1] if first.weight.is_meta else net
+        with watch(net) as w:
+            run(torch.ones(2, 4)).sum().backward()
+            w.capture(0)
+            with torch.no_grad(): net[1].weight.mul_(2)
+            run(torch.ones(2, 4))
+        assert w.capture(1)["debug/1.update_ratio"] > 0 and not w.skipped
+
+
+def test_copies_files_and_traces_made_while_compiled_parts_are_watched():
+    net, x = nn.Sequential(torch.compile(nn.Linear(4, 4), backend="eager"), nn.Linear(4, 1)), torch.ones(2, 4)
+    with watch(net) as w:
+        torch.save(net, file := io.BytesIO())
+        twin = copy.deepcopy(net)
+        file.seek(0)
+        for other in (twin, torch.load(file, weights_only=False)): assert torch.equal(other(x), net(x))
+        w.capture(0)
+        twin(x)
+        with pytest.raises(RuntimeError, match="no watched module has run"): w.capture(1)
+    plain = two()
+    attach(plain, "0", lambda: Clamp(0.5))
+    operations = [node.kind() for node in torch.jit.trace(plain, x).inlined_graph.nodes()]
+    with watch(plain): traced = torch.jit.trace(plain, x).inlined_graph
+    assert [node.kind() for node in traced.nodes()] == operations
+
+
+def test_attach_takes_torchs_own_tuples_and_second_names_and_refuses_what_cannot_be():
+    class Most(nn.Module):
+        def forward(self, x): return torch.max(x, -1)
+    for output in (0, -2, "values"):
+        net = Most()
+        attach(net, "Most()", lambda: Clamp(0.5), output=output)
+        assert (net(torch.ones(3, 4)).values == 0.5).all()
+    linear = nn.Linear(4, 4)
+    assert attach(nn.ModuleDict({"a": linear, "b": linear}), "b", lambda: Clamp(1.0)) == ["b"]
+    for given in (5, "vv"):
+        with pytest.raises(ValueError, match=f"input is {given!r}, and Linear takes input."):
+            attach(linear, "Linear()", lambda: Clamp(1.0), input=given)
+    with pytest.raises(ValueError, match="l is a ModuleList, which is never called; name its parts, as l.*"):
+        attach(nn.ModuleDict({"l": nn.ModuleList([linear])}), "l", lambda: Clamp(1.0))
+
+
+def test_a_capture_in_the_middle_of_a_forward_pass_loses_no_module():
+    net = two()
+    with watch(net) as w:
+        handle = net[0].register_forward_hook(lambda *told: w.capture(0) and None)
+        net(torch.ones(2, 4))
+        handle.remove()
+        net(torch.ones(2, 4))
+        assert {r.site for r in w.capture(1).largest} == {"0", "1", "Sequential()"} and not w.skipped

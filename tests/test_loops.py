@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+import time
 import warnings
 
 import lightning.pytorch as pl
@@ -175,5 +176,7 @@ def test_wandb_gets_captures_offline(tmp_path, monkeypatch):
             w.end()
     with wandb.init(mode="offline", dir=tmp_path, project="test") as run:
         to_wandb(w.watch.captures, run)
-    written = next(tmp_path.rglob("*.wandb")).read_bytes()
+    file, deadline = next(tmp_path.rglob("*.wandb")), time.monotonic() + 60  # another process writes it
+    while b"max/nonfinite" not in file.read_bytes() and time.monotonic() < deadline: time.sleep(0.2)
+    written = file.read_bytes()
     assert b"debug/Linear().max/nonfinite" in written and b"debug/Linear().update_ratio" in written
