@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'BEST', 'FRESH_SEEDS',
-           'CONFIRMATION', 'FOR_VELOCITY', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS', 'STUDIES',
-           'damped', 'candidate', 'confirmation', 'attribution']
+           'CONFIRMATION', 'FOR_VELOCITY', 'TIGHT', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS',
+           'STUDIES', 'damped', 'candidate', 'confirmation', 'attribution']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from typing import Any
@@ -64,6 +64,7 @@ CONFIRMATION = confirmation()
 FOR_VELOCITY = [candidate("norms", seed, 3e-3) for seed in FRESH_SEEDS]  # the search's best for it
 
 # %% ../nbs/16_studies.ipynb #a1bd4f9c
+TIGHT = confirmation(range(100, 104), clip_gradients_norm=0.1)
 WIDE = confirmation(features=128)
 PATIENT = confirmation(range(100, 104), epochs=10_000, warmup=1000, debug_layer_stats_every=1000)
 DEEP = [*confirmation(range(100, 103), dict.fromkeys(BEST, 1e-3), layers=24),
@@ -98,7 +99,7 @@ STEPS = [
 # %% ../nbs/16_studies.ipynb #6563b994
 STUDIES = {  # by the folder below runs/
     "reproduction": REPRODUCTION,
-    "recipe": [*SEARCH, *CONFIRMATION, *FOR_VELOCITY, *WIDE, *PATIENT, *DEEP],
+    "recipe": [*SEARCH, *CONFIRMATION, *FOR_VELOCITY, *TIGHT, *WIDE, *PATIENT, *DEEP],
     "attribution": attribution(),
     "steps": STEPS,
 }

@@ -3,7 +3,7 @@
 Twice for each network: a NaN in one weight of each module that has weights of its own, and a division by zero in place
 of each module that has none and takes one tensor to another of its shape. Right is the module of the weight, or, where
 it is never called (its parent uses the weight, or it runs inside of TorchScript), the innermost module above it that
-is. `make zoo` runs this.
+is. The cause is to be told, too: `cause` counts where another one was. `make zoo` runs this.
 """
 
 import sys
@@ -150,10 +150,14 @@ def examined(network):
             named = said and said[: 1 if has_sites else None]  # of our own PaiNN, the first site
             ok = said is None if right is None else named in [[path] for path in right]
             counts.update({f"{question} {planted[0]}": ok, "crashes": crash, "changed": not left_alone})
+            sites_only = has_sites and question == "culprits"  # a site does not see what it was made from
+            if ok and right is not None and not sites_only:
+                ok = answer["cause"] == planted[0]
+                counts[f"{question} cause"] += not ok  # another one is told
             if not ok:
                 expected = right and sorted(right)
                 wrong.append({"network": network, "planted": " ".join(planted), "question": question, "right": expected,
-                              "told": said})
+                              "told": said, "cause": answer and answer.get("cause")})
     count(("healthy",), None)
     for kind, plants in {"weight": weights, "operation": operations}.items():
         for paths in plants(model, loss):
