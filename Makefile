@@ -9,7 +9,7 @@ GPU_PYTHON ?= $(BIN)/python
 BIN := .venv/bin
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 
-.PHONY: run sweep quick test lint mutants reproduce bench zoo gpu lab notebooks readme readme-text docs chromium
+.PHONY: run sweep quick test lint faults mutants reproduce bench zoo gpu lab notebooks readme readme-text docs chromium
 
 run: .venv/.ready  ## one ablation: make run RUN=R2 ARGS="-p seed 1"
 	@out=$$(mktemp -d)/run.ipynb && $(BIN)/papermill nbs/run.ipynb $$out -p run $(RUN) $(ARGS) && \
@@ -29,6 +29,9 @@ test: lint chromium  ## everything: style, types, all notebooks, all of tests/
 lint: .venv/.ready  ## style and types
 	$(BIN)/ruff check --quiet
 	$(BIN)/pyrefly check --summary=none
+
+faults: .venv/.ready  ## runs that are killed and stopped at random moments, for five minutes at most
+	FAULTS=$${FAULTS:-20} timeout 300 $(BIN)/python -m pytest -q -rA -k any_moment tests/test_faults.py
 
 mutants: .venv/.ready  ## change the code line by line and see whether a test notices: make mutants ARGS="--module data --count 5"
 	@$(BIN)/python tests/mutants.py $(ARGS)

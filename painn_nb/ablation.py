@@ -11,9 +11,12 @@ import dataclasses
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +25,12 @@ from filelock import FileLock, Timeout
 
 from .data import Batch, held_out, mean_errors, painn_nbody
 from .diagnostics import BLOWN, first_blown
-from .process import COMPILE_FROM, can_compile
+from .process import COMPILE_FROM, can_compile, terminable
 from painn_nb.recipes import (
     Config, build_model, changes, find_recipe, in_words, project_root, resolve_device, run_name,
 )
-from .records import save_atomic, to_json, write_atomic
-from .runs import Run, append_log, conclude, new_run, provenance
+from .records import remove_leftovers, save_atomic, to_json, write_atomic
+from .runs import SCHEMA, Run, append_log, conclude, new_run, provenance
 from .trainer import errors_of, evaluate, trainer_nbody
 from .watch import examine
 
@@ -58,14 +61,18 @@ def new_experiment(
     recipe = find_recipe(run)
     config = recipe.config(**settings)
     device = resolve_device(config.device)
-    made = new_run(Path(runs_dir) if runs_dir else project_root() / "runs", name or run_name(config, recipe))
     about = {
-        "run": Path(run).stem, "name": made.name, "purpose": recipe.purpose,
         "changed": {k: in_words(k, v) for k, v in changes(config, recipe).items()},
         **dataclasses.asdict(config), "device": str(device),
         "compiled": config.epochs >= COMPILE_FROM and can_compile(device), **provenance(device),
     }
-    write_atomic(made.path / "config.json", to_json(about, indent=2) + "\n")
+    called = run_name(config, recipe) if name is None else name
+    made = new_run(Path(runs_dir) if runs_dir else project_root() / "runs", called)
+    about = {"schema": SCHEMA, "run": Path(run).stem, "name": made.name, "purpose": recipe.purpose, **about}
+    try: write_atomic(made.path / "config.json", to_json(about, indent=2) + "\n")
+    except BaseException:
+        made.path.rmdir()  # no run has begun
+        raise
     return made
 
 # %% ../nbs/16_ablation.ipynb #702a0f89
@@ -77,20 +84,45 @@ def train(run):
     worlds = held_out("test", system=config.world)
     straight_on = [errors_of(config.world.ballistic, batch) for batch in worlds]
     errors = {"held_out": evaluate(model, worlds), "ballistic": mean_errors(straight_on)}
+    (run.path / "run.ipynb").unlink(missing_ok=True)  # of a run that was stopped and went on
     conclude(run, ended, torch.finfo(getattr(torch, config.dtype)).max, errors)
-    for name in ("checkpoint.pt", "stop"): (run.path / name).unlink(missing_ok=True)
+    for name in ("stop", *(["checkpoint.pt"] if ended.outcome != "stopped" else [])):
+        (run.path / name).unlink(missing_ok=True)
+
+# %% ../nbs/16_ablation.ipynb #4b644318
+@contextmanager
+def explained(run: Run) -> Iterator[None]:
+    "Errors of the machine, and interrupts, in words."
+    goes_on = f"painn_nb run --resume {shlex.quote(os.path.abspath(run.path))} goes on from the last checkpoint"
+    try: yield
+    except KeyboardInterrupt:
+        print(f"Stopped: {goes_on}, which is {run.config.checkpoint_seconds:g} s old at most.", file=sys.stderr)
+        raise
+    except OSError as e:
+        if e.errno is None: raise  # it is in words already
+        raise OSError(f"{run.address} cannot be written ({e.strerror}); when that is mended, {goes_on}.") from e
+    except (RuntimeError, MemoryError) as e:
+        if not isinstance(e, (MemoryError, torch.OutOfMemoryError)) and "memory" not in f"{e}": raise
+        size = ", ".join(f"{k} {getattr(run.config, k)}" for k in ("batch_size", "features", "layers"))
+        raise MemoryError(f"{run.address} needs more memory than is there, with {size}; make one smaller.") from e
 
 # %% ../nbs/16_ablation.ipynb #52f85299
 def resume_experiment(
     run_dir: str | Path | Run,  # of a run that waits, was killed, or has ended; relative to here or to the project
 ) -> Run:
-    "Continue a run bit for bit where its last checkpoint left it; a run that has ended is left as it is."
+    """Continue a run bit for bit where its last checkpoint left it, also one that was stopped.
+
+    One that was completed or exploded is left as it is. Raises ValueError where there is no run, or where another
+    process trains it; OSError and MemoryError in words."""
     run = Run(run_dir if Path(run_dir).exists() else project_root() / run_dir)
     if not (run.path / "config.json").exists():
         raise ValueError(f"{str(run.path)!r} is no run directory: it has no config.json.")
+    ours = terminable() if parent_process() is None else nullcontext()  # a sweep ends its processes itself
     try:
-        with FileLock(run.path / ".run.lock", timeout=0):
-            if not run.ended: train(run)
+        with FileLock(run.path / ".run.lock", timeout=0), ours, explained(run):
+            remove_leftovers(run.path)
+            goes_on = run.outcome == "stopped" and (run.path / "checkpoint.pt").exists()
+            if goes_on or not run.ended: train(run)
     except Timeout as e:
         raise ValueError(f"{str(run.path)!r} is being trained by another process; wait for it or stop it.") from e
     append_log(run)
@@ -105,7 +137,8 @@ def run_experiment(
 ) -> Run:
     """Train a recipe and leave a complete run directory.
 
-    An explosion is a result, see its summary; a file `stop` in the directory ends a run early."""
+    An explosion is a result, see its summary. A file `stop` in the directory ends a run early, and
+    `resume_experiment` goes on with it."""
     return resume_experiment(new_experiment(run, runs_dir, name, **settings))
 
 # %% ../nbs/16_ablation.ipynb #11884df2

@@ -8,7 +8,6 @@ __all__ = []
 # %% ../nbs/19_cli.ipynb #25e599c2
 import dataclasses
 import functools
-import shlex
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from .diagnostics import failure_text
 from .grids import GRIDS, find_grid
 from .recipes import HELP, Config, in_words, project_root
 from .runs import Run, runs_in
-from .sweeps import sweep, terminable
+from .sweeps import sweep
 
 # %% ../nbs/19_cli.ipynb #02bfaf6b
 def with_settings(*but: str) -> Callable[[Callable], Callable]:
@@ -54,7 +53,8 @@ def in_a_sentence(command: Callable) -> Callable:
             with warnings.catch_warnings():
                 warnings.showwarning = note
                 return command(*args, **given)
-        except (ValueError, TypeError, RuntimeError, OSError) as e: raise click.ClickException(str(e)) from None
+        except (ValueError, TypeError, RuntimeError, OSError, MemoryError) as e:
+            raise click.ClickException(str(e)) from None
         except KeyboardInterrupt: sys.exit(130)
     return told
 
@@ -87,12 +87,7 @@ def run(recipe: str, runs_dir: Path, name: str | None, resume: str | None, setti
         named = ", ".join(settings)
         raise ValueError(f"{named} cannot be changed in a run that goes on; leave it out, or begin a new one.")
     begun = Run(find_run(resume, runs_dir)) if resume else new_experiment(recipe, runs_dir, name, **settings)
-    try:
-        with terminable(): ended = resume_experiment(begun)
-    except KeyboardInterrupt:
-        click.echo(f"Stopped: painn_nb run --resume {shlex.quote(f'{begun.path.absolute()}')} goes on from the last "
-                   f"checkpoint, which is {begun.config.checkpoint_seconds:g} s old at most.", err=True)
-        raise
+    ended = resume_experiment(begun)
     click.echo(f"{ended.outcome}. Early failure: {failure_text(ended.failure)}.", err=True)
     click.echo(ended.path)
 

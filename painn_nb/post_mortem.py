@@ -9,7 +9,7 @@ __all__ = ['post_mortem']
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,13 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import get_total_norm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .modules import following, is_mask, modules, numbers, readable, select, tensors
+from .modules import following, is_mask, looking_alone, modules, numbers, readable, select, tensors
 from .reductions import largest
 from .sites import Site, by_name, outside_transforms
+from .stabilizer import attached
 
 # %% ../nbs/12_post_mortem.ipynb #58dbff99
 LOSS = "loss"  # what runs outside of all modules
@@ -61,6 +63,19 @@ def memory(x):
     try: return x.untyped_storage()._cdata
     except NotImplementedError: return id(x)  # sparse
 
+def offset(x): return x.storage_offset() if x.layout == torch.strided else 0
+
+def by_memory(weights: Mapping[str, Tensor]) -> dict[int, dict[int, str]]:
+    "The names of weights by their memory, and by where they begin in it: several may share one."
+    found: dict[int, dict[int, str]] = {}
+    for name, w in weights.items():
+        if readable(w) and not is_lazy(w): found.setdefault(memory(w), {})[offset(w)] = name
+    return found
+
+def at_offset(names: dict[int, str], x: Tensor) -> str:
+    "Of weights that share a memory, the one that a tensor lies in."
+    return names[max((start for start in names if start <= offset(x)), default=min(names))]
+
 def current_node():
     "The number of the autograd node that runs; None on the way forward."
     node = torch._C._current_autograd_node()
@@ -75,10 +90,10 @@ class Running(NamedTuple):
 class Trace(TorchDispatchMode):
     "Notes of each lost tensor how it came to be."
 
-    def __init__(self, weights: dict[int, str]):  # `memory` -> name
+    def __init__(self):
         super().__init__()
-        self.weights = weights
-        self.lost: dict[int, Lost] = {}
+        self.weights: dict[int, dict[int, str]] = {}  # see `by_memory`
+        self.lost: dict[int | tuple[int, str], Lost] = {}  # by memory, and the weight's name
         self.time = 0
         self.running: list[Running] = []
         self.born: dict[int, str] = {}  # number of a node -> module
@@ -96,9 +111,11 @@ class Trace(TorchDispatchMode):
 
     def source(self, x: Tensor) -> Lost:
         "What is known of a lost tensor that an operation gets."
-        weight = self.weights.get(memory(x))
-        wanted = weight is None and bool(is_mask(numbers(x)))
-        return self.lost.setdefault(memory(x), Lost(x, f"weight {weight}" if weight else "input", wanted=wanted))
+        place = memory(x)
+        if place in self.weights:
+            weight = at_offset(self.weights[place], x)
+            return self.lost.setdefault((place, weight), Lost(x, f"weight {weight}"))
+        return self.lost.setdefault(place, Lost(x, "input", wanted=bool(is_mask(numbers(x)))))
 
     def note(self, x: Tensor, made_by: str, sources: Sequence[Lost]) -> Lost:
         module, backward = self.place()
@@ -177,6 +194,7 @@ def verdict(ends: Iterable[Lost], passed: list[str]) -> dict[str, Any]:
 # %% ../nbs/12_post_mortem.ipynb #5a635607
 def overflowed(gradients: dict[str, Tensor]) -> dict[str, Any] | None:
     "The failure that lies in the norm of finite gradients alone."
+    gradients = {name: numbers(g) for name, g in gradients.items()}
     if not gradients or math.isfinite(norm := get_total_norm(list(gradients.values())).item()): return None
     tops = {name: largest(g).item() for name, g in gradients.items()}
     where = max(tops, key=lambda name: tops[name])
@@ -186,22 +204,25 @@ def overflowed(gradients: dict[str, Tensor]) -> dict[str, Any] | None:
 # %% ../nbs/12_post_mortem.ipynb #606dae90
 @contextmanager
 def unchanged(*models: nn.Module):
-    "After this context the buffers of all these, their gradients and all random numbers are as before."
-    modules = [m for model in models for m in model.modules()]
-    named = [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
-    kept = [(m, name, b, b.detach().clone()) for m, name, b in named]
+    """After this context the buffers of all these, their gradients and all random numbers are as before.
+
+    Within it buffers are copies: a graph that waits for its backward pass does not notice. And who has followed calls
+    before is not told of any."""
+    modules = [m for model in models for part in (model, *attached(model).values()) for m in part.modules()]
+    kept = [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
     gradients = [(p, p.grad) for model in models for p in model.parameters()]
     of_python, of_numpy = random.getstate(), np.random.get_state()
     held = [t for m in modules for t in (*m.parameters(recurse=False), *m.buffers(recurse=False))]
     devices = {t.device for t in held if t.device.type == "cuda"}
-    with torch.random.fork_rng(devices):
-        try: yield
+    with torch.random.fork_rng(devices), looking_alone():
+        try:
+            for module, name, buffer in kept: module._buffers[name] = buffer.detach().clone()
+            yield
         finally:
             random.setstate(of_python)
             np.random.set_state(of_numpy)
             for p, gradient in gradients: p.grad = gradient
-            with torch.no_grad():
-                for module, name, buffer, value in kept: module._buffers[name] = buffer.copy_(value)
+            for module, name, buffer in kept: module._buffers[name] = buffer
 
 # %% ../nbs/12_post_mortem.ipynb #c1698206
 def nodes(total: Tensor) -> list[Any]:
@@ -236,12 +257,12 @@ def post_mortem(
 
     `site`: a site, a module, `loss`, or `gradient norm`; `what`, in words; `cause`: operation, weight or input;
     `produced_by`, all in which a loss began; `passed_on_by`. Weights, gradients, buffers and random numbers stay."""
-    weights = by_name(model, (*model.named_parameters(), *model.named_buffers()))
     trained = {name: p for name, p in by_name(model, model.named_parameters()).items() if p.requires_grad}
-    trace, passed = Trace({memory(w): name for name, w in weights.items()}), []
+    trace, passed = Trace(), []
     one_thread = torch.autograd.set_multithreading_enabled(False)
     eager = torch.compiler.set_stance("force_eager")  # compiled code would not tell
     with unchanged(model), one_thread, eager, told(trace, model, passed), trace:
+        trace.weights = by_memory(by_name(model, (*model.named_parameters(), *model.named_buffers())))
         for p in model.parameters(): p.grad = None
         total = loss()
         if not (isinstance(total, Tensor) and total.numel() == 1):

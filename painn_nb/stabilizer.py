@@ -182,16 +182,18 @@ def same_memory(x, y):
     try: return x is y or x.data_ptr() == y.data_ptr()
     except RuntimeError: return x is y  # under vmap a tensor has no address
 
-def part(x, key):
+def part(x: Any, key: Any) -> Any:
     try: return getattr(x, key) if isinstance(key, str) and not isinstance(x, Mapping) else x[key]
     except (LookupError, AttributeError, TypeError): return None
 
 # %% ../nbs/05_stabilizer.ipynb #8428e193
 class Attached:
     "A hook that lets an output of a module pass a site."
+    versions: list[int]  # of the inputs of calls that have not ended, where updates are meant
+
     def __init__(self, name: str, output: int | str | None, layout: Any, vector: bool, update: bool, guessed: bool):
         self.place, self.layout, self.update, self.guessed = (output, vector, update), layout, update, guessed
-        self.output, self.site = output, Site(vector).double()
+        self.output, self.site, self.versions = output, Site(vector).double(), []
         self.site.name = ".".join([name, *([] if output is None else [f"{output}"]), *(["update"] if update else [])])
 
     def __call__(self, module, args, kwargs, out):
@@ -201,21 +203,35 @@ class Attached:
             raise ValueError(f"{self.site.name} gets a stabilizer, but {type(module).__name__} hands on no tensor "
                              "there; give `output`, an index or a key.")
         start = self.entered(module, args, kwargs, x) if self.update else None
+        if start is x: return out  # it is handed on as it came
         new = self.stabilized(x) if start is None else start + self.stabilized(x - start)
         return new if self.output is None else replaced(out, self.output, new)
 
-    def entered(self, module, args, kwargs, out):
-        "What came in at the place where the output goes out."
+    def entering(self, module, args, kwargs):
+        "What comes in at the place where the output goes out, and the output's key."
         key = self.output or 0
         order = list(inspect.signature(module.forward).parameters) if kwargs and isinstance(key, int) else []
         named = [kwargs[name] for name in order if name in kwargs]
-        x = part([*args, *named] if isinstance(key, int) else args[0] if args else kwargs, key)
-        if torch.is_tensor(x) and not same_memory(x, out): return x
+        return part([*args, *named] if isinstance(key, int) else args[0] if args else kwargs, key), key
+
+    def before(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if torch.compiler.is_compiling(): return
+        x, _ = self.entering(module, args, kwargs)
+        self.versions.append(x._version if torch.is_tensor(x) and not x.is_inference() else -1)
+
+    def entered(self, module, args, kwargs, out):
+        "What came in at the place where the output goes out; the output itself where it is handed on as it came."
+        x, key = self.entering(module, args, kwargs)
+        version = None if torch.compiler.is_compiling() else self.versions.pop()
+        untouched = x is out and (version is None or x.is_inference() or version == x._version)
+        if torch.is_tensor(x) and (untouched or not same_memory(x, out)): return x
         in_place = f"{type(module).__name__} adds in place to what comes in"
         lack = in_place if torch.is_tensor(x) else "no tensor comes in"
         raise ValueError(f"{self.site.name} is no update, since {lack} at {key!r}; leave out `update`.")
 
     def stabilized(self, x):
+        if x.is_nested:  # of as many sizes as sequences, each for itself
+            return torch.nested.as_nested_tensor([self.stabilized(one) for one in x.unbind()], layout=x.layout)
         if self.site.value.device != x.device: self.site.to(x.device)
         if self.guessed and self.site.vector and (x.dim() < 2 or x.shape[-2] != 3 or x.shape[-1] == 3):
             lack = "not the only one with" if x.shape[-2:] == (3, 3) else "not one with"
@@ -235,7 +251,7 @@ class Entering(Attached):
     "Two hooks: an input of a module passes a site; the output gets back what this changed, if it is an update."
     def __init__(self, module: nn.Module, *told: Any):
         super().__init__(*told)
-        self.changed: Any = None  # by how much, while the module runs
+        self.changed: list[torch.Tensor] = []  # by how much, in the calls that have not ended
         taken = inspect.signature(module.forward).parameters
         names, more, key = list(taken), {p.kind for p in taken.values()}, self.output
         by_place = isinstance(key, int)
@@ -251,13 +267,13 @@ class Entering(Attached):
             raise ValueError(f"{self.site.name} gets a stabilizer, but no tensor comes into {type(module).__name__} "
                              f"as {self.key!r}; give `input`, its position or its name.")
         new = self.stabilized(x)
-        if self.update: self.changed = x - new
+        if self.update: self.changed.append(x - new)
         if self.key in kwargs: return args, {**kwargs, self.key: new}
         return (*args[: self.index], new, *args[self.index + 1 :]), kwargs
 
     def __call__(self, module, args, kwargs, out):
         if not self.update: return out
-        changed, self.changed = self.changed, None
+        changed = self.changed.pop()
         if torch.is_tensor(out): return out + changed
         key = self.key if isinstance(out, Mapping) else self.index
         return replaced(out, key, part(out, key) + changed)
@@ -295,7 +311,7 @@ def attached_sites(model, pattern, output, vector, update, entering):
             if isinstance(layout, tuple): layout = layout[output or 0]
             told = (name, output, layout, vector is not False, update, guessed)
             hook = Entering(module, *told) if entering else Attached(*told)
-            if isinstance(hook, Entering): module.register_forward_pre_hook(hook.before, with_kwargs=True)
+            if entering or update: module.register_forward_pre_hook(hook.before, with_kwargs=True)
             if hook.site.name in attached(model): hook.site.name += ".vector" if hook.site.vector else ".scalar"
             module.register_forward_hook(hook, with_kwargs=True)
             in_order(module)
@@ -352,7 +368,7 @@ def detach(model: nn.Module) -> None:
             module._forward_hooks_with_kwargs.pop(key, None)
             torch.compiler.reset()
         pre = module._forward_pre_hooks
-        for key in [key for key, hook in pre.items() if isinstance(getattr(hook, "__self__", None), Entering)]:
+        for key in [key for key, hook in pre.items() if isinstance(getattr(hook, "__self__", None), Attached)]:
             pre.pop(key)
             module._forward_pre_hooks_with_kwargs.pop(key, None)
 

@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from .ablation import resume_experiment, run_experiment
+from .process import terminable
 from .recipes import Config, find_recipe, resolve_device
 from .records import to_json
 from .runs import Packed, Run, config_of, pack, packed, packed_row, runs_in
@@ -107,16 +108,6 @@ def processes(count: int | None) -> Iterator[ProcessPoolExecutor]:
         ours.close()
         pool.shutdown(cancel_futures=True)
         theirs.close()
-
-# %% ../nbs/16_sweeps.ipynb #de8e5d18
-@contextmanager
-def terminable() -> Iterator[None]:
-    "Within it SIGTERM raises KeyboardInterrupt, unless the program has its own way with it."
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if ours: signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try: yield
-    finally:
-        if ours: signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 # %% ../nbs/16_sweeps.ipynb #a92dd5bb
 class Sweep:

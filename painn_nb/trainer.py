@@ -47,6 +47,15 @@ def save(run, parts, failure, next_step):
     state = {name: part.state_dict() for name, part in parts.items()}
     save_atomic(run.path / "checkpoint.pt", state | {"failure": failure, "next_step": next_step})
 
+# %% ../nbs/15_trainer.ipynb #b5a84ac7
+BEGIN_ANEW = "remove it, and the run begins anew"
+
+def loaded(checkpoint, device):
+    "What a checkpoint holds: tensors and numbers, and nothing that is executed."
+    try: return torch.load(checkpoint, map_location=device, weights_only=True)
+    except OSError: raise
+    except Exception: raise ValueError(f"{checkpoint} is damaged; {BEGIN_ANEW}.") from None
+
 # %% ../nbs/15_trainer.ipynb #0e412f5c
 def restore(
     run: Run,
@@ -57,8 +66,11 @@ def restore(
     saved: dict[str, Any] = {"next_step": 0, "failure": None}
     checkpoint = run.path / "checkpoint.pt"
     if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        for name, part in parts.items(): part.load_state_dict(saved[name])
+        saved = loaded(checkpoint, device)
+        try:
+            for name, part in parts.items(): part.load_state_dict(saved[name])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
+            raise ValueError(f"{checkpoint} is that of another network; {BEGIN_ANEW}.") from None
     for records in (run.records, run.epochs): records.rewind(saved["next_step"])
     return saved["next_step"], saved["failure"]
 
@@ -120,7 +132,7 @@ def trainer_nbody(
     """Train on fresh batches of the system with AdamW on MSE(pos_dt) + MSE(vel).
 
     A value that is not finite ends the run as exploded, or loses the step, see `Config.nonfinite`. A file `stop` in its
-    directory ends it after the step."""
+    directory ends it after the step, with a checkpoint. ValueError where the checkpoint is not of this run."""
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), eps=1e-9, weight_decay=1e-8, fused=True)
     limits, every = Limits(config, model.parameters()), config.debug_layer_stats_every
     parts = {"model": model, "optimizer": optimizer, "limits": limits}
@@ -133,6 +145,9 @@ def trainer_nbody(
                  disable=parent_process() is not None)  # of many processes at once only the sweep has a bar
     with watch(model, keep=run.records) as w, steps:
         for step in steps:
+            if step and (run.path / "stop").exists():
+                save(run, parts, failure, step)  # nothing is lost where it goes on
+                return Ended("stopped", failure)
             start = time.perf_counter()
             batch = next(loader).like(model)
             w.reading = every > 0 and step % every == 0
@@ -155,5 +170,4 @@ def trainer_nbody(
             if time.monotonic() - last_save >= config.checkpoint_seconds:
                 save(run, parts, failure, step + 1)
                 last_save = time.monotonic()
-            if (run.path / "stop").exists() and step + 1 < config.epochs: return Ended("stopped", failure)
     return Ended("completed", failure)

@@ -34,7 +34,7 @@ from .readings import Capture, from_record, module_readings, site_readings, stat
 from .records import to_json, write_atomic
 from .reductions import STATISTICS, largest, measure
 from .runs import Ended, Run, conclude
-from .sites import Site, outside_transforms, unwrapped
+from .sites import Site, in_transform, is_recorded, outside_transforms, unwrapped
 from .stabilizer import attached
 
 # %% ../nbs/13_watch.ipynb #3fe75542
@@ -64,6 +64,8 @@ def top_of(x: Tensor, by_norm: bool) -> Tensor:
     if by_norm and may_be_inf(top): top = largest(x)  # only the squares may have overflowed
     return without_mask(x, top).double()
 
+def largest_number(x: Tensor) -> Tensor: return largest(numbers(x)).double()
+
 class Seen:
     "What was read of tensors that were looked at already."
     def __init__(self, by_norm: bool): self.by_norm, self.known = by_norm, {}
@@ -79,7 +81,10 @@ class Seen:
         self.known[(id(x), how, *more)] = weakref.ref(x), x._version, found
         return found
 
-    def top(self, x: Tensor) -> Tensor: return self.read(x, top_of, self.by_norm)
+    def top(self, x: Tensor, as_it_came: bool = False) -> Tensor:
+        "Its largest magnitude; `as_it_came`: before it was written into, if it was looked at then."
+        known, _, found = self.known.get((id(x), top_of, self.by_norm), (lambda: None, None, None))
+        return found if as_it_came and known() is x else self.read(x, top_of, self.by_norm)
 
     def parts(self, x: Tensor, layout: Layout, wanted: bool) -> list[tuple[int, Tensor, int]]:
         "What is `measured` of an output. Where it goes in elsewhere, its largest value is known then."
@@ -89,9 +94,9 @@ class Seen:
             self.keep(x, torch.stack(tops).max() if len(tops) > 1 else tops[0], top_of, self.by_norm)
         return found
 
-    def largest(self, xs: Sequence[Tensor], device: torch.device) -> Tensor:
+    def largest(self, xs: Sequence[Tensor], device: torch.device, as_it_came: bool = False) -> Tensor:
         "The largest of all, (), float64; 0 where there are none."
-        tops = [self.top(x).to(device) for x in xs]
+        tops = [self.top(x, as_it_came).to(device) for x in xs]
         return torch.stack(tops).max() if tops else torch.zeros((), dtype=torch.float64, device=device)
 
 # %% ../nbs/13_watch.ipynb #aff38f6b
@@ -143,7 +148,7 @@ class Row:
     def end(self, now: Tensor, kwargs: Any, out: Any):
         if not self.open: return  # it began before the last reading
         begun, top, held = self.open.pop()
-        if kwargs: top = torch.maximum(top, self.seen.largest(tensors(kwargs), now.device))
+        if kwargs: top = torch.maximum(top, self.seen.largest(tensors(kwargs), now.device, as_it_came=True))
         fresh = self.fresh and not torch.compiler.is_compiling()
         old = self.values.clone().unbind()
         stats, rest, tops = old[: len(STATISTICS)], old[len(STATISTICS) : -len(DEGREES)], [*old[-len(DEGREES) :]]
@@ -158,11 +163,12 @@ class Row:
                 entries, lost, fresh = entries + n, lost | ~new[0].isfinite(), False
             own = torch.full_like(limit, torch.finfo(x.dtype).max)
             limit = torch.where(limit == 0, own, torch.minimum(limit, own))
-        made = lost & top.isfinite() & (end == 0)
-        if self.fresh or torch.compiler.is_compiling(): weight = self.largest_weight(lost)
+        before = end == 0  # nothing was made here yet; afterwards weights and buffers stay as they were then
+        made = lost & top.isfinite() & before
+        weight = torch.where(before, self.largest_weight(lost), weight)
+        if held is not None: buffer = torch.where(before, torch.maximum(buffer, held), buffer)
         self.values.copy_(torch.stack([
-            *stats, torch.maximum(most, top), weight, buffer if held is None else torch.maximum(buffer, held),
-            entries, limit, torch.where(first == 0, now, first),
+            *stats, torch.maximum(most, top), weight, buffer, entries, limit, torch.where(first == 0, now, first),
             torch.where(made, begun, begin), torch.where(made, now, end), *tops]))
         if not torch.compiler.is_compiling(): self.fresh = False
 
@@ -171,7 +177,7 @@ class Row:
         return torch.where(lost, torch.maximum(own, self.largest(idle)), own) if idle else own
 
     def largest(self, weights: list[Tensor]) -> Tensor:
-        tops = [largest(numbers(w)).double().to(self.values.device) for w in weights]
+        tops = [self.seen.read(w, largest_number).to(self.values.device) for w in weights]
         return torch.stack(tops).max() if tops else self.values.new_zeros(())
 
     def idle(self) -> list["Row"]:
@@ -206,7 +212,7 @@ class Training:
         self.last = now
         if now.shape != before.shape: before = now  # a lazy module has got its weights
         weights = self.held.weights()
-        grads = [largest(numbers(w.grad)).double().to(now.device) for w in weights if w.grad is not None]
+        grads = [largest_number(w.grad).to(now.device) for w in weights if w.grad is not None]
         top = torch.stack(grads).max() if grads else -torch.ones_like(now[0])
         moved = (now - before).norm()
         return torch.stack([top, torch.where(moved == 0, 0, moved / before.norm())])
@@ -280,18 +286,19 @@ class Watch:
         for row in self.rows.values(): row.open, row.fresh = [], True
         self.seen.known.clear()
 
-    @torch.no_grad()
     def before(self, name: str, args: Any): self.tell(name, self.rows[name].begin, args)
 
-    @torch.no_grad()
     def after(self, name: str, kwargs: Any, out: Any): self.tell(name, self.rows[name].end, kwargs, out)
 
     def tell(self, name: str, note: Callable[..., None], *values: Any):
         "Add a beginning or an end of a call to a row; an error here must not break the training."
-        if torch.compiler.is_compiling(): note(self.now.add_(1)[0].clone(), *values)
-        elif self.reading and name not in self.failed and not torch.jit.is_tracing():
-            try: outside_transforms(lambda *given: note(self.now.add_(1)[0].clone(), *given), *values)
-            except Exception as e: self.failed[name] = f"{type(e).__name__}: {e}"
+        if is_recorded(): return
+        with torch.no_grad():
+            if torch.compiler.is_compiling():
+                if not in_transform(): note(self.now.add_(1)[0].clone(), *values)  # nothing may be written there
+            elif self.reading and name not in self.failed:
+                try: outside_transforms(lambda *given: note(self.now.add_(1)[0].clone(), *given), *values)
+                except Exception as e: self.failed[name] = f"{type(e).__name__}: {e}"
 
     def read(self, step: int) -> Capture:
         """What the forward passes since the last reading showed, in the order of the pass.
@@ -349,8 +356,9 @@ class Watch:
 
 # %% ../nbs/13_watch.ipynb #2c0d839d
 def makers(calls: Mapping[str, tuple[float, float]]) -> list[str]:
-    "Of calls that made a loss, the names of those that hold no other: name -> (begin, end)."
-    return [name for name, (begin, end) in calls.items() if not any(begin < b and e < end for b, e in calls.values())]
+    "Of calls that made a loss, the names of those that hold no other: name -> (begin, end). The first to end first."
+    inner = [name for name, (begin, end) in calls.items() if not any(begin < b and e < end for b, e in calls.values())]
+    return sorted(inner, key=lambda name: calls[name][1])
 
 def culprits(capture: Capture) -> dict[str, Any] | None:
     """The early failure that a capture shows; None if all is finite.
@@ -428,7 +436,8 @@ def watch(
     whole = getattr(model, "_orig_mod", model)
     modules, known = select(whole, which), layouts(whole, vector)
     run = None if run_dir is None else watched_run(run_dir, whole, known)
-    w = Watch(whole, modules, keep if keep is not None else run.records if run else [], known, wanted)
+    with torch.inference_mode(False):  # what is made in that mode could not be written to outside
+        w = Watch(whole, modules, keep if keep is not None else run.records if run else [], known, wanted)
     outcome = "stopped"  # where an error or an interrupt ends it
     wrapped = whole is not model or any(hasattr(m, "_orig_mod") for m in model.modules())
     try:
@@ -447,6 +456,6 @@ def watch(
 def examine(model: nn.Module, *inputs, step: int = 0) -> Capture:
     "The capture of one forward pass on these inputs. Buffers and random numbers stay as they were."
     eager = torch.compiler.set_stance("force_eager")  # one pass is not worth a compilation
-    with unchanged(model, *attached(model).values()), eager, watch(model) as w:
+    with unchanged(model), eager, watch(model) as w:
         model(*inputs)
         return w.read(step)

@@ -5,6 +5,7 @@ import io
 import pickle
 import random
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 from painn_nb.growth import degree
@@ -482,3 +485,205 @@ def test_a_capture_in_the_middle_of_a_forward_pass_loses_no_module():
         handle.remove()
         net(torch.ones(2, 4))
         assert {r.site for r in w.capture(1).largest} == {"0", "1", "Sequential()"} and not w.skipped
+
+
+@pytest.mark.parametrize("attached_too", [False, True])
+def test_transforms_inside_of_compiled_code_are_left_alone(attached_too):
+    net, x = two(), torch.randn(5, 4)
+    if attached_too: attach(net, "0", lambda: Clamp(0.25))
+    alone, slopes = torch.vmap(net)(x), torch.func.jacrev(net)(x)
+    with watch(net) as w:
+        torch.testing.assert_close(torch.compile(torch.vmap(net), backend="eager", fullgraph=True)(x), alone)
+        torch.testing.assert_close(torch.vmap(torch.compile(net, backend="eager"))(x), alone)
+        torch.testing.assert_close(torch.compile(torch.func.jacrev(net), backend="eager")(x), slopes)
+        net(x)
+    assert w.read(0)["debug/0.max"] > 0 and not w.skipped
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_happens_to_weights_within_one_capture(compiled):
+    net, x = two(), torch.ones(2, 4)
+    run = torch.compile(net, backend="eager") if compiled else net
+    with watch(run) as w:
+        run(x)
+        with torch.no_grad(): net[1].weight.fill_(torch.nan)
+        run(x)
+    found = culprits(w.read(0))
+    assert (found["site"], found["cause"]) == ("1", "weight")
+
+
+class Overflows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = nn.Linear(4, 4)
+
+    def forward(self, x): return torch.exp(1e4 * (1 + self.l(x).abs()))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_weights_that_were_lost_later_are_no_cause(compiled):
+    net, x = nn.Sequential(Overflows()), torch.ones(2, 4)
+    run = torch.compile(net, backend="eager") if compiled else net
+    with watch(run) as w:
+        run(x)
+        with torch.no_grad(): net[0].l.weight.fill_(torch.inf)
+        run(x)
+    found = culprits(w.read(0))
+    assert (found["site"], found["cause"]) == ("0", "operation")
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_look_between_a_forward_and_its_backward_pass_breaks_neither(training):
+    net, x = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4).train(training), nn.Linear(4, 1)), torch.randn(3, 4)
+    total = net(x).sum()
+    running = net[1].running_mean
+    before = running.clone()
+    examine(net, x)
+    post_mortem(net, lambda: net(x).sum())
+    total.backward()
+    assert net[1].running_mean is running and torch.equal(running, before)
+
+
+def test_a_call_that_ends_in_an_error_has_ended():
+    class Refuses(nn.Module):
+        def forward(self, x): raise ValueError
+
+    class Goes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bad, self.l = Refuses(), nn.Linear(4, 4)
+
+        def forward(self, x):
+            with suppress(ValueError): x = self.bad(x)
+            return self.l(x) * 0 / 0
+
+    net, x = Goes(), torch.ones(2, 4)
+    assert post_mortem(net, lambda: net(x).sum())["site"] == culprits(examine(net, x))["site"] == "Goes()"
+
+
+def test_weights_that_share_their_memory_are_told_apart():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1))
+    nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(net.parameters()), net.parameters())
+    for name, p in net.named_parameters():
+        kept = p.detach().clone()
+        with torch.no_grad(): p.view(-1)[0] = torch.nan
+        assert f"weight {name}, which" in post_mortem(net, lambda: net(torch.ones(2, 4)).sum())["what"]
+        with torch.no_grad(): p.copy_(kept)
+
+
+def test_inputs_by_keyword_that_are_overwritten_are_read_as_they_came():
+    class Normed(nn.Module):
+        def forward(self, h):
+            h -= h.mean(-1, keepdim=True)
+            h /= h.std(-1, keepdim=True)
+            return h
+
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.norm = nn.Linear(4, 4), Normed()
+
+        def forward(self, x): return self.norm(h=self.up(x))
+
+    net = Outer()
+    with torch.no_grad(): net.up.weight.zero_(), net.up.bias.zero_()
+    with watch(net) as w, torch.no_grad(): net(torch.randn(3, 4))
+    assert culprits(w.read(0))["site"] == "norm"
+
+
+@pytest.mark.parametrize("attached_too", [False, True])
+def test_looks_in_the_middle_of_a_watch_are_not_in_its_captures(attached_too):
+    net, x = two(), torch.randn(3, 4)
+    if attached_too: attach(net, "0", lambda: Scale(1.0))
+    with watch(net) as w:
+        net(x)
+        healthy = dict(w.capture(0))
+        net(x)
+        degree(net, x, doublings=140)
+        post_mortem(net, lambda: net(x / 0).sum())
+        assert dict(w.capture(0)) == healthy
+
+
+def test_buffers_of_every_kind_are_left_as_they_are():
+    class Expanded(nn.Linear):
+        def __init__(self):
+            super().__init__(4, 4)
+            self.register_buffer("b", torch.ones(1).expand(4))
+
+        def forward(self, x): return super().forward(x) * self.b
+
+    net, x = Expanded(), torch.ones(2, 4)
+    with torch.inference_mode(): net.register_buffer("made_there", torch.ones(3))
+    examine(net, x)
+    assert post_mortem(net, lambda: net(x).sum()) is None
+    with torch.inference_mode():
+        context = watch(net)
+        w = context.__enter__()
+    net(x)
+    assert w.read(0)["debug/Expanded().max"] > 0
+    context.__exit__(None, None, None)
+
+
+def test_sparse_gradients_are_looked_at():
+    net = nn.Sequential(nn.Embedding(10, 4, sparse=True), nn.Linear(4, 1))
+    assert post_mortem(net, lambda: net(torch.arange(3)).sum()) is None
+    with torch.no_grad(): net[1].weight.fill_(3e38)
+    assert post_mortem(net, lambda: 0 * net(torch.arange(3)).sum() + net[0](torch.arange(3)).sum()) is not None
+
+
+def test_an_update_of_nothing_stays_nothing_and_calls_may_hold_each_other():
+    net, x = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), torch.ones(2, 4)
+    attach(net, "1", lambda: Scale(0.5), update=True)
+    net(x)
+    assert torch.equal(net.eval()(x), net[0](x))
+
+    class Adds1(nn.Module):
+        def forward(self, x): return x.add_(1)
+
+    attach(adds := nn.Sequential(Adds1()), "0", lambda: Scale(0.5), update=True)
+    with pytest.raises(ValueError, match="adds in place"): adds(torch.ones(2))
+
+    class Again(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.l = nn.Linear(4, 4)
+
+        def forward(self, x, depth=0): return x + (self.l(x) if depth == 2 else self(self.l(x), depth + 1))
+
+    again = nn.Sequential(Again())
+    alone = again(x)
+    attach(again, "0", lambda: Scale(1.0), input=0, update=True)
+    torch.testing.assert_close(again(x), alone)
+    for model in (net, again):
+        detach(model)
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_sequences_of_many_lengths_are_read_and_stabilized():
+    net = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).eval()
+    x, mask = torch.randn(2, 5, 8), torch.tensor([[0, 0, 0, 1, 1], [0, 0, 0, 0, 1]]).bool()
+    attach(net, "layers.1", lambda: Clamp(0.5))
+    with torch.no_grad(), watch(net) as w: out = net(x, src_key_padding_mask=mask)
+    read = w.read(0)
+    assert out.abs().max() == 0.5 == read["debug/layers.1_max"] < read["debug/layers.0.max"] and not w.skipped
+
+
+def test_recorders_of_networks_record_no_readings():
+    def plain(): return two().requires_grad_(False)
+    def sizes(net):
+        exported, traced = torch.export.export(net, (torch.ones(2, 4),)), make_fx(net)(torch.ones(2, 4))
+        return len(exported.graph.nodes), len(traced.graph.nodes)
+    net = plain()
+    alone = sizes(net)
+    with watch(net) as w:
+        assert sizes(net) == alone
+        with FakeTensorMode(allow_non_fake_inputs=True) as fake: net(fake.from_tensor(torch.ones(2, 4)))
+        net(torch.ones(2, 4))
+    assert not w.skipped and w.read(0)["debug/0.max"] > 0
+
+
+def test_copies_made_inside_of_a_watch_are_not_read():
+    attach(net := two(), "0", lambda: Clamp(0.5))
+    with watch(net): twin = copy.deepcopy(net)
+    assert not any(site.reading for site in attached(twin).values())
+    with pytest.raises(ValueError, match="vector is 'abc'; expected an axis"), watch(net, vector={"0": "abc"}): pass
