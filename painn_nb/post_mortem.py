@@ -109,6 +109,10 @@ class Trace(TorchDispatchMode):
 
     def begin(self, name: str, given: list[Lost]): self.running.append(Running(name, current_node(), given))
 
+    def known(self, x: Tensor) -> Lost | None:
+        "What an operation has noted of a lost tensor, or the weight that it is."
+        return self.source(x) if memory(x) in self.weights else self.lost.get(memory(x))
+
     def source(self, x: Tensor) -> Lost:
         "What is known of a lost tensor that an operation gets."
         place = memory(x)
@@ -146,7 +150,7 @@ def told(trace: Trace, model: nn.Module, passed: list[str]):
     def ended(name, out):
         for x in tensors(out):
             if not is_lost(x): continue
-            lost = trace.lost.get(memory(x)) or trace.note(x, "code that shows no operations", trace.running[-1].given)
+            lost = trace.known(x) or trace.note(x, "code that shows no operations", trace.running[-1].given)
             if isinstance(named[name], Site): lost.site = lost.site or name
             if name in shown: passed.append(name)
         trace.running.pop()

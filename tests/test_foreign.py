@@ -687,3 +687,25 @@ def test_copies_made_inside_of_a_watch_are_not_read():
     with watch(net): twin = copy.deepcopy(net)
     assert not any(site.reading for site in attached(twin).values())
     with pytest.raises(ValueError, match="vector is 'abc'; expected an axis"), watch(net, vector={"0": "abc"}): pass
+
+
+def test_a_module_that_hands_on_its_own_weight_is_named():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Parameter(torch.ones(4))
+
+        def forward(self): return self.table
+
+    class Adds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.l = Table(), nn.Linear(4, 4)
+
+        def forward(self, x): return self.l(x) + self.table()
+
+    net, x = Adds(), torch.ones(2, 4)
+    with torch.no_grad(): net.table.table[0] = torch.nan
+    failure = post_mortem(net, lambda: net(x).sum())
+    assert failure["cause"] == "weight" and "weight table.table" in failure["what"]
+    assert culprits(examine(net, x))["cause"] == "weight"
