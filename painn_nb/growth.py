@@ -53,6 +53,8 @@ def degree(
     Columns: `exponent`, of the last doubling after which it is finite; `takes_off`, the first scale whose doubling
     makes it more than 2^2.5 times as large; `lost`, the first scale at which it is not finite. NaN where there is
     none. Raises ValueError where nothing is scaled."""
+    if not (isinstance(doublings, int) and doublings > 0):
+        raise ValueError(f"doublings is {doublings!r}; give a whole number from 1.")
     scales = 2.0 ** np.arange(doublings + 1)
     passes = [examine(model, *scaled_inputs(inputs, scaled, float(scale))) for scale in scales]
     sizes = pd.DataFrame([{r.site: r.value for r in capture.largest} for capture in passes], index=scales)
@@ -79,6 +81,8 @@ def headroom(
     """The factor on the inputs at which a site or a module passes `limit`, at most 9 % too low.
 
     `most` where none does, 0 where one does at 1/most already. Raises ValueError where nothing is scaled."""
+    if not (limit > 0 and most > 1):
+        raise ValueError(f"limit is {limit!r} and most {most!r}; a limit is above 0, and a factor above 1.")
     def healthy(factor): return first_blown(examine(model, *scaled_inputs(inputs, scaled, factor)), limit) is None
     if not healthy(1 / most): return 0.0
     if healthy(most): return most

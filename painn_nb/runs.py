@@ -66,6 +66,11 @@ class Run:
         try: return (self.path / name).read_text(encoding="utf-8")
         except OSError: raise ValueError(f"{str(self.path)!r} has no {name}; {why}.") from None
 
+    @property
+    def _there(self) -> "Run":
+        if self.path.is_dir(): return self
+        raise ValueError(f"{str(self.path)!r} is no run directory: it is not there.")
+
     def _mapping(self, name, why):
         text = self._read(name, why)
         try: found = json.loads(text)
@@ -105,7 +110,7 @@ class Run:
     @property
     def captures(self) -> list[Capture]:
         "What was captured, in the order of steps."
-        return [from_record(record) for record in self.records]
+        return [from_record(record) for record in self._there.records]
 
     @property
     def stats(self) -> pd.DataFrame:
@@ -120,7 +125,7 @@ class Run:
     @property
     def metrics(self) -> pd.DataFrame:
         "A row per epoch, with the columns `METRICS`."
-        return pd.DataFrame(list(self.epochs), columns=METRICS).astype(float).astype({"epoch": int, "step": int})
+        return pd.DataFrame(list(self._there.epochs), columns=METRICS).astype(float).astype({"epoch": int, "step": int})
 
     @property
     def ended(self) -> bool:
@@ -183,6 +188,7 @@ def runs(
 
     Columns: `run_dir`, everything in config.json, `outcome`, `failed_at`, `failed_site`, `failure`, and the errors on
     held-out worlds as `held_out_pos_dt` and `held_out_vel`; of particles that fly straight on as `ballistic_…`."""
+    if not Path(folder).is_dir(): raise ValueError(f"{str(folder)!r} is no folder; give the one above painn, as runs.")
     rows = []
     for run in runs_in(folder):
         try: rows.append(row_of(run))

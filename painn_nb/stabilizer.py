@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import inspect
 import math
+import numbers
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUseDefault
 from torch import Tensor, nn
 from typing_extensions import dataclass_transform
 
-from .modules import classes, is_called, layouts, matching, modules, split, whole_name
+from .modules import as_layout, classes, is_called, layouts, matching, modules, split, whole_name
 from .sites import Site, sites
 
 # %% ../nbs/05_stabilizer.ipynb #2dab7b3c
@@ -40,8 +41,9 @@ class Stabilizer(nn.Module):
 
     def __init__(self, strength: float):
         super().__init__()
-        if not (math.isfinite(strength) and strength > 0):
-            raise ValueError(f"{type(self).__name__} has strength {strength}; it must be a finite number above 0.")
+        is_number = isinstance(strength, numbers.Real) and not isinstance(strength, bool)
+        if not (is_number and math.isfinite(strength) and strength > 0):
+            raise ValueError(f"{type(self).__name__} has strength {strength!r}; it must be a finite number above 0.")
         self.register_buffer("strength", torch.tensor(strength, dtype=torch.float64), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -307,7 +309,7 @@ def attached_sites(model, pattern, output, vector, update, entering):
         hook = next((hook for hook in there if hook.place == (output, vector is not False, update)), None)
         if not hook:
             guessed = vector is True and name not in known
-            layout = vector if not isinstance(vector, bool) else known.get(name, -2 if vector else None)
+            layout = as_layout(vector) if not isinstance(vector, bool) else known.get(name, -2 if vector else None)
             if isinstance(layout, tuple): layout = layout[output or 0]
             told = (name, output, layout, vector is not False, update, guessed)
             hook = Entering(module, *told) if entering else Attached(*told)
