@@ -114,7 +114,8 @@ def resume_experiment(
 
     One that was completed or exploded is left as it is. Raises ValueError where there is no run, or where another
     process trains it; OSError and MemoryError in words."""
-    run = Run(run_dir if Path(run_dir).exists() else project_root() / run_dir)
+    run = Run(run_dir)
+    if not run.path.exists(): run = Run(project_root() / run.path)
     if not (run.path / "config.json").exists():
         raise ValueError(f"{str(run.path)!r} is no run directory: it has no config.json.")
     ours = terminable() if parent_process() is None else nullcontext()  # a sweep ends its processes itself

@@ -39,8 +39,10 @@ def modules(model: nn.Module) -> dict[str, nn.Module]:
 
 # %% ../nbs/04_modules.ipynb #2084c56a
 def chosen(which: Which, name: str, module: nn.Module) -> bool:
-    "Whether a choice means this module."
+    "Whether a choice means this module. Raises ValueError where it is none."
     if isinstance(which, str): return fnmatchcase(name, which)
+    if not (callable(which) or isinstance(which, Iterable)):
+        raise ValueError(f"{which!r} chooses no modules; give names, where * stands for all, or a function.")
     return which(name, module) if callable(which) else any(fnmatchcase(name, pattern) for pattern in which)
 
 def matching(model: nn.Module, which: Which) -> dict[str, nn.Module]:
@@ -175,7 +177,9 @@ def as_layout(given: Any) -> Layout:
     if isinstance(given, str) and not irreps(given):
         raise ValueError(f"vector is {given!r}; expected an axis, or irreps as 8x0e+4x1o.")
     if given is None or isinstance(given, (int, str)): return given
-    return f"{given}" if hasattr(type(given), "lmax") else tuple(as_layout(part) for part in given)
+    if hasattr(type(given), "lmax"): return f"{given}"
+    if isinstance(given, (tuple, list)): return tuple(as_layout(part) for part in given)
+    raise ValueError(f"vector is {given!r}; expected an axis, irreps as 8x0e+4x1o, or a tuple of these.")
 
 # %% ../nbs/04_modules.ipynb #f6d616d6
 def degrees_along(size: int, dims: int) -> list[int]:
@@ -244,7 +248,9 @@ def layouts(
     """The layouts of the modules that hand on vectors, by name.
 
     Raises ValueError where a pattern that was told means no module."""
-    named, told = modules(model), told or {}
+    named, told = modules(model), {} if told is None else told
+    if not isinstance(told, Mapping):
+        raise ValueError(f"vector is {told!r}; expected names and where vectors lie, as {{'mixing.*': 1}}.")
     for pattern in told:
         if not any(fnmatchcase(name, pattern) for name in named):
             raise ValueError(f"vector names {pattern!r}, which is no module; this model has {', '.join(named)}.")

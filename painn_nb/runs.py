@@ -58,7 +58,9 @@ class Run:
     "A run directory. A file is read when its attribute is asked for; ValueError where it is not there."
     path: Path
 
-    def __init__(self, path: str | os.PathLike[str]): object.__setattr__(self, "path", Path(path))
+    def __init__(self, path: str | os.PathLike[str]):
+        if not isinstance(path, (str, os.PathLike)): raise ValueError(f"{path!r} is no path of a run directory.")
+        object.__setattr__(self, "path", Path(path))
 
     def __fspath__(self) -> str: return str(self.path)
 
@@ -188,7 +190,8 @@ def runs(
 
     Columns: `run_dir`, everything in config.json, `outcome`, `failed_at`, `failed_site`, `failure`, and the errors on
     held-out worlds as `held_out_pos_dt` and `held_out_vel`; of particles that fly straight on as `ballistic_…`."""
-    if not Path(folder).is_dir(): raise ValueError(f"{str(folder)!r} is no folder; give the one above painn, as runs.")
+    if not os.path.isdir(folder or ""):
+        raise ValueError(f"{str(folder)!r} is no folder; give the one above painn, as runs.")
     rows = []
     for run in runs_in(folder):
         try: rows.append(row_of(run))

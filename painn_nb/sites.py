@@ -138,7 +138,10 @@ class Site(nn.Sequential):
 
 # %% ../nbs/03_sites.ipynb #34f938ee
 def sites(model: nn.Module) -> dict[str, Site]:
-    "All sites of a model in the order of its modules: by the name that they were given, else by their path."
+    """All sites of a model in the order of its modules: by the name that they were given, else by their path.
+
+    Raises ValueError where it is no module."""
+    if not isinstance(model, nn.Module): raise ValueError(f"model is {model!r:.60}; give a torch.nn.Module.")
     found = {path: m for path, m in model.named_modules() if isinstance(m, Site)}
     times = Counter(site.name for site in found.values())
     return {site.name if site.name and times[site.name] == 1 else path: site for path, site in found.items()}

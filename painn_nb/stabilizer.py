@@ -325,7 +325,10 @@ def attached_sites(model, pattern, output, vector, update, entering):
 def made_for(name: str, vectors: bool, make: Callable[[], nn.Module]) -> nn.Module:
     "The stabilizer for a place that holds vectors, or entries."
     if isinstance(make, nn.Module): raise ValueError(f"{name} gets {make}; give what makes one: lambda: {make}.")
-    made = make()
+    if not callable(make): raise ValueError(f"{name} gets {make!r}; give what makes a stabilizer: lambda: Clamp(10).")
+    try: made = make()
+    except TypeError as e:
+        raise ValueError(f"{name} gets {make}, which makes none ({e}); try lambda: Clamp(10).") from e
     if not isinstance(made, nn.Module): raise ValueError(f"{name} gets {made!r}; expected a module for tensors.")
     wanted = getattr(made, "vectors", None)
     if wanted in (None, vectors): return made

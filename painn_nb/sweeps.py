@@ -173,6 +173,9 @@ def sweep(
 
 # %% ../nbs/16_sweeps.ipynb #f22a4f21
 def proven(k, job):
+    if not isinstance(job, Mapping):
+        raise ValueError(f"job {k} is {job!r}; expected what run_experiment takes, as dict(run='R2', seed=1).")
+    if "run" not in job: raise ValueError(f"job {k}, {told(job)}, has no run; give a recipe, as run='R2'.")
     try: return prove(job)
     except (ValueError, TypeError, KeyError) as e: raise ValueError(f"job {k}, {told(job)}: {e}") from None
 

@@ -366,6 +366,8 @@ def culprits(capture: Capture) -> dict[str, Any] | None:
     `step`, `site`, `what`; of watched modules also `cause`: operation, weight, input or gradient; `produced_by`, made
     from finite inputs, and `passed_on_by`. Weights or gradients that are lost are told where all activations are
     finite."""
+    if not isinstance(capture, Capture):
+        raise ValueError(f"{capture!r:.60} is no capture; give what w.capture(step) returns, or one of run.captures.")
     lost = [r for r in capture.largest if not math.isfinite(r.value)]
     of = {name: {r.kind: r.value for r in group} for name, group in by_module(capture).items()}
     bad = [r.site for r in lost if r.module]
@@ -434,6 +436,7 @@ def watch(
 ) -> Iterator[Watch]:
     "Within this context the forward passes of a model are read; afterwards the model is as it was."
     whole = getattr(model, "_orig_mod", model)
+    if not (keep is None or hasattr(keep, "append")): raise ValueError(f"keep is {keep!r}; give a list, or Records.")
     modules, known = select(whole, which), layouts(whole, vector)
     run = None if run_dir is None else watched_run(run_dir, whole, known)
     with torch.inference_mode(False):  # what is made in that mode could not be written to outside

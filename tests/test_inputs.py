@@ -18,9 +18,9 @@ from painn_nb.post_mortem import post_mortem
 from painn_nb.readings import from_record
 from painn_nb.recipes import build_model, resolve, resolve_device
 from painn_nb.runs import Run, pack, packed, runs
-from painn_nb.stabilizer import Clamp, ClipNorm, attach, attached, stabilize
+from painn_nb.stabilizer import Clamp, ClipNorm, attach, attached, detach, stabilize
 from painn_nb.sweeps import sweep
-from painn_nb.watch import watch
+from painn_nb.watch import culprits, watch
 
 EMPTY, NOWHERE = Path(__file__).parent, Path(__file__).parent / "nowhere"
 TINY = dict(features=8, layers=1, n_rbf=4, batch_size=4, epochs=2, device="cpu", runs_dir=NOWHERE)
@@ -143,6 +143,31 @@ CASES = [
     (lambda: Watching(net, every=0), "every is 0; give a whole number of steps from 1."),
     (lambda: Watching(net, every="2"), "every is '2'; give a whole number of steps from 1."),
     (lambda: resolve_device("abacus"), "device is 'abacus', which this machine does not have (Expected one of"),
+    (lambda: watching(None), "model is None; give a torch.nn.Module."),
+    (lambda: watching([net]), "; give a torch.nn.Module."),
+    (lambda: watching(net, which=0), "0 chooses no modules; give names, where * stands for all, or a function."),
+    (lambda: watching(net, wanted=3), "3 chooses no modules; give names"),
+    (lambda: watching(net, vector=-2), "vector is -2; expected names and where vectors lie, as {'mixing.*': 1}."),
+    (lambda: watching(net, vector={"0": 1.5}), "vector is 1.5; expected an axis, irreps as 8x0e+4x1o, or a tuple"),
+    (lambda: watching(net, keep=3), "keep is 3; give a list, or Records."),
+    (lambda: watching(net, run_dir=3), "3 is no path of a run directory."),
+    (lambda: Watching(None), "model is None; give a torch.nn.Module."),
+    (lambda: culprits(None), "None is no capture; give what w.capture(step) returns"),
+    (lambda: culprits([1]), "[1] is no capture; give what w.capture(step) returns"),
+    (lambda: post_mortem(net, x), "; give a function: lambda: loss_of(model(batch))."),
+    (lambda: post_mortem(None, lambda: x.sum()), "model is None; give a torch.nn.Module."),
+    (lambda: attach(None, "0", lambda: Clamp(1)), "model is None; give a torch.nn.Module."),
+    (lambda: attach(net, "0", Clamp), "which makes none (Stabilizer.__init__() missing 1 required"),
+    (lambda: attach(net, "0", "clamp"), "0 gets 'clamp'; give what makes a stabilizer: lambda: Clamp(10)."),
+    (lambda: detach(None), "model is None; give a torch.nn.Module."),
+    (lambda: stabilize(None, resolve("R2")), "model is None; give a torch.nn.Module."),
+    (lambda: resume_experiment(None), "None is no path of a run directory."),
+    (lambda: resume_experiment(4), "4 is no path of a run directory."),
+    (lambda: runs(None), "'None' is no folder; give the one above painn, as runs."),
+    (lambda: Run(None).about, "None is no path of a run directory."),
+    (lambda: sweep("R2", EMPTY), "job 0 is 'R'; expected what run_experiment takes, as dict(run='R2', seed=1)."),
+    (lambda: sweep([3], EMPTY), "job 0 is 3; expected what run_experiment takes, as dict(run='R2', seed=1)."),
+    (lambda: sweep([dict(seed=1)], EMPTY), "job 0, seed 1, has no run; give a recipe, as run='R2'."),
 ]
 
 
