@@ -31,7 +31,7 @@ lint: .venv/.ready  ## style and types
 	$(BIN)/pyrefly check --summary=none
 
 faults: .venv/.ready  ## runs that are killed and stopped at random moments, for five minutes at most
-	FAULTS=$${FAULTS:-20} timeout 300 $(BIN)/python -m pytest -q -rA -k any_moment tests/test_faults.py
+	FAULTS=$${FAULTS:-10} timeout 300 $(BIN)/python -m pytest -q -rA -k any_moment tests/test_faults.py
 
 mutants: .venv/.ready  ## change the code line by line and see whether a test notices: make mutants ARGS="--module data --count 5"
 	@$(BIN)/python tests/mutants.py $(ARGS)

@@ -262,8 +262,8 @@ def post_mortem(
     `site`: a site, a module, `loss`, or `gradient norm`; `what`, in words; `cause`: operation, weight or input;
     `produced_by`, all in which a loss began; `passed_on_by`. Weights, gradients, buffers and random numbers stay."""
     if not callable(loss): raise ValueError(f"loss is {loss!r:.60}; give a function: lambda: loss_of(model(batch)).")
-    found = select(model) and by_name(model, model.named_parameters())
-    trained = {name: p for name, p in found.items() if p.requires_grad}
+    select(model)  # which tells where this is no model
+    trained = {name: p for name, p in by_name(model, model.named_parameters()).items() if p.requires_grad}
     trace, passed = Trace(), []
     one_thread = torch.autograd.set_multithreading_enabled(False)
     eager = torch.compiler.set_stance("force_eager")  # compiled code would not tell
