@@ -88,7 +88,7 @@ def optional(extra: str, *names: str) -> Any:
     raise ImportError(f"{names[0]} cannot be imported; install it with: pip install 'painn_nb[{extra}]'")
 
 # %% ../nbs/19_loops.ipynb #6ff0fc30
-def following(
+def watching_next(
     last: Watching | None, model: nn.Module, every: int, run_dir: str | Path | None, **options: Any,
 ) -> Watching:
     "What watches a training after the last one, which ends now if it has not. A folder that it used gets a number."
@@ -116,7 +116,7 @@ def LightningWatch(
 
         def on_fit_start(self, trainer, pl_module):
             folder = run_dir if trainer.is_global_zero else None
-            self.watching = following(self.watching, pl_module, every, folder, **options)
+            self.watching = watching_next(self.watching, pl_module, every, folder, **options)
 
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx): self.watching.begin(trainer.global_step)
 
@@ -154,7 +154,7 @@ def TrainerWatch(
 
         def on_train_begin(self, args, state, control, model, **rest):
             folder = run_dir if state.is_world_process_zero else None
-            self.watching = following(self.watching, model, every, folder, **options)
+            self.watching = watching_next(self.watching, model, every, folder, **options)
 
         def on_step_begin(self, args, state, control, **rest): self.watching.begin(state.global_step)
 

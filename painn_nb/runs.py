@@ -101,8 +101,9 @@ class Run:
     @property
     def config(self) -> Config:
         "The settings of a training run. ValueError where there are such that this version does not know."
-        if strange := not_ours(self.about): raise ValueError(f"{str(self.path / 'config.json')!r} is newer: {strange}.")
-        return config_of(self.about)
+        about = self.about
+        if strange := not_ours(about): raise ValueError(f"{str(self.path / 'config.json')!r} is newer: {strange}.")
+        return config_of(about)
 
     @property
     def records(self) -> Records:
@@ -198,7 +199,8 @@ def runs(
         except (ValueError, TypeError, KeyError, AttributeError) as e:
             warnings.warn(f"{run.address} is left out: {e}", stacklevel=2)
             continue
-        if "run" in run.about and (strange := not_ours(run.about)):
+        about = run.about
+        if "run" in about and (strange := not_ours(about)):
             warnings.warn(f"{run.address} is not read as a whole: {strange}.", stacklevel=2)
     return pd.DataFrame(rows)
 

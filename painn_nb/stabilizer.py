@@ -200,7 +200,8 @@ class Attached:
 
     def __call__(self, module, args, kwargs, out):
         x = out if self.output is None else part(out, self.output)
-        if not torch.compiler.is_compiling(): self.site.train(module.training)  # no part of the model, it is not told
+        if self.site.training != module.training and not torch.compiler.is_compiling():
+            self.site.train(module.training)  # it is no part of the model, and not told
         if not torch.is_tensor(x):
             raise ValueError(f"{self.site.name} gets a stabilizer, but {type(module).__name__} hands on no tensor "
                              "there; give `output`, an index or a key.")

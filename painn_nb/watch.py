@@ -34,7 +34,7 @@ from .readings import Capture, from_record, module_readings, site_readings, stat
 from .records import to_json, write_atomic
 from .reductions import STATISTICS, largest, measure
 from .runs import Ended, Run, conclude
-from .sites import Site, in_transform, is_recorded, outside_transforms, unwrapped
+from .sites import Site, in_transform, is_recorded, safely, unwrapped
 from .stabilizer import attached
 
 # %% ../nbs/13_watch.ipynb #3fe75542
@@ -297,8 +297,8 @@ class Watch:
             if torch.compiler.is_compiling():
                 if not in_transform(): note(self.now.add_(1)[0].clone(), *values)  # nothing may be written there
             elif self.reading and name not in self.failed:
-                try: outside_transforms(lambda *given: note(self.now.add_(1)[0].clone(), *given), *values)
-                except Exception as e: self.failed[name] = f"{type(e).__name__}: {e}"
+                why = safely(lambda *given: note(self.now.add_(1)[0].clone(), *given), *values)
+                if why: self.failed[name] = why
 
     def read(self, step: int) -> Capture:
         """What the forward passes since the last reading showed, in the order of the pass.
