@@ -9,11 +9,14 @@ __all__ = ['MODULE_KINDS', 'KNOWN_KINDS', 'Reading', 'Capture', 'site_readings',
 # %% ../nbs/09_readings.ipynb #d318d2e4
 import math
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
+from itertools import groupby
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from .reductions import STATISTICS
@@ -69,27 +72,39 @@ class Capture(Mapping[str, float]):
         self,
         step: int,  # of training
         readings: Iterable[Reading],
+        numbers: Sequence[float] | None = None,  # one for each reading, in place of its value
     ):
-        self.step, self.readings = step, tuple(readings)
+        self.step, self.places = step, tuple(readings)
+        self.numbers = [r.value for r in self.places] if numbers is None else numbers
+
+    def _of(self, kind: str | None = None) -> Iterator[Reading]:
+        "The readings, or those of one kind, with their values."
+        numbered = zip(self.places, self.numbers)
+        return (r._replace(value=number) for r, number in numbered if kind is None or r.kind == kind)
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        "One number after the other, as they were read."
+        return tuple(self._of())
 
     @cached_property
     def record(self) -> dict[str, float]:
         "The mapping as a dict. Raises ValueError where two readings have one key."
-        record = {"step": self.step} | {r.key: r.value for r in self.readings}
-        if len(record) <= len(self.readings):
-            key, times = Counter(r.key for r in self.readings).most_common(1)[0]
+        record = {"step": self.step} | {r.key: number for r, number in zip(self.places, self.numbers)}
+        if len(record) <= len(self.places):
+            key, times = Counter(r.key for r in self.places).most_common(1)[0]
             raise ValueError(f"{times} readings have the key {key!r}; give their sites or modules other names.")
         return record
 
     @property
     def largest(self) -> list[Reading]:
         "The largest value at each site and of each module."
-        return [r for r in self.readings if r.kind == "max"]
+        return list(self._of("max"))
 
     def __getitem__(self, key: str) -> float: return self.record[key]
     def __iter__(self) -> Iterator[str]: return iter(self.record)
     def __len__(self) -> int: return len(self.record)
-    def __repr__(self) -> str: return f"Capture(step={self.step}, {len(self.readings)} readings)"
+    def __repr__(self) -> str: return f"Capture(step={self.step}, {len(self.places)} readings)"
 
 # %% ../nbs/09_readings.ipynb #1e33548c
 @cache
@@ -170,7 +185,7 @@ def by_ending(name: str, statistics: tuple[str, ...]) -> Reading | None:
 
 # %% ../nbs/09_readings.ipynb #56f0216d
 @lru_cache(maxsize=256)
-def parsed(keys: tuple[str, ...], statistics: tuple[str, ...]) -> list[Reading]:
+def parsed(keys: tuple[str, ...], statistics: tuple[str, ...]) -> tuple[Reading, ...]:
     "The readings that the keys of one record stand for, without values. Raises ValueError on what is no such key."
     names = [key.removeprefix("debug/") for key in keys]
     modules = {name.removesuffix(".max") for name in names if name.endswith(".max")}
@@ -191,7 +206,14 @@ def parsed(keys: tuple[str, ...], statistics: tuple[str, ...]) -> list[Reading]:
             expected = f"debug/<site>_<statistic>, with one of {', '.join(statistics)}"
             raise ValueError(f"{key!r} is not the key of a reading; expected {expected}.")
         readings.append(found)
-    return readings
+    return tuple(readings)
+
+# %% ../nbs/09_readings.ipynb #9cff5e05
+def as_numbers(values: Iterable[float | str]) -> "array[float]":
+    "Numbers of 64 bits each."
+    values = list(values)
+    try: return array("d", values)  # pyrefly: ignore[bad-argument-type]
+    except TypeError: return array("d", map(float, values))
 
 # %% ../nbs/09_readings.ipynb #83a74f24
 def from_record(
@@ -200,15 +222,43 @@ def from_record(
     "The capture that a flat record holds. Raises ValueError on a record without `step`, or a key that is no reading's."
     if "step" not in record:
         raise ValueError(f"a capture has a step, and this record has only {', '.join(record) or 'nothing'}.")
-    keys = tuple(key for key in record if key != "step")
-    readings = parsed(keys, tuple(s.name for s in STATISTICS))
-    return Capture(int(record["step"]), [r._replace(value=float(record[key])) for r, key in zip(readings, keys)])
+    numbers = {**record}
+    step = int(numbers.pop("step"))
+    return Capture(step, parsed(tuple(numbers), tuple(s.name for s in STATISTICS)), as_numbers(numbers.values()))
+
+# %% ../nbs/09_readings.ipynb #069de563
+Rows = list[tuple[tuple[Reading, ...], int]]  # what each number of a capture is, and of how many captures in a row
+
+def repeated(values: Mapping[tuple[Reading, ...], Sequence[float]], rows: Rows, dtype: type) -> np.ndarray:
+    "The values of a capture's readings, for each capture once more."
+    parts = [np.tile(np.array(values[places], dtype), times) for places, times in rows]
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
+
+def categorical(name: str, rows: Rows) -> pd.Categorical:
+    "A property of readings as a column; its words are sorted, so that tables are in the order of the alphabet."
+    words = {places: [getattr(r, name) for r in places] for places, _ in rows}
+    known = sorted({word for of_capture in words.values() for word in of_capture})
+    codes = {word: k for k, word in enumerate(known)}
+    numbers = {places: [codes[word] for word in of_capture] for places, of_capture in words.items()}
+    return pd.Categorical.from_codes(repeated(numbers, rows, np.int32), pd.Index(known, dtype="str"))
 
 # %% ../nbs/09_readings.ipynb #dbabad37
 def stats_table(captures: Iterable[Capture]) -> pd.DataFrame:
     """Captures as a tidy table, one row per reading, in the order of steps and of the forward pass.
 
     Columns: step; site; layer, <NA> outside of layers; block; stat; kind; stabilizer; value. See `Reading`."""
-    columns = ["step", "site", "layer", "block", "stat", "kind", "stabilizer", "value"]
-    rows = [(c.step, *(getattr(r, name) for name in columns[1:])) for c in captures for r in c.readings]
-    return pd.DataFrame(rows, columns=columns).astype({"step": int, "layer": "Int64", "value": float})
+    steps, sizes, places, numbers = array("q"), array("q"), [], array("d")
+    for capture in captures:
+        steps.append(capture.step)
+        sizes.append(len(capture.places))
+        places.append(capture.places)
+        numbers.extend(capture.numbers)
+    rows = [(of_one, len(list(same))) for of_one, same in groupby(places)]
+    layers = {of_one: [-1 if r.layer is None else r.layer for r in of_one] for of_one, _ in rows}
+    layer = repeated(layers, rows, np.int64)
+    texts = {name: categorical(name, rows) for name in ("site", "block", "stat", "kind", "stabilizer")}
+    return pd.DataFrame({
+        "step": np.repeat(steps, sizes), "site": texts["site"],
+        "layer": pd.arrays.IntegerArray(layer, layer < 0), "block": texts["block"],
+        "stat": texts["stat"], "kind": texts["kind"], "stabilizer": texts["stabilizer"],
+        "value": np.frombuffer(numbers)}, copy=False)

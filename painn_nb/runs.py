@@ -118,7 +118,7 @@ class Run:
     @property
     def stats(self) -> pd.DataFrame:
         "The captures as a tidy table, see `stats_table`."
-        return stats_table(self.captures)
+        return stats_table(map(from_record, self._there.records))
 
     @property
     def epochs(self) -> Records:
@@ -258,10 +258,9 @@ def conclude(
     errors: Mapping[str, Mapping[str, float]] = {},  # of a training run: `held_out` and `ballistic`, by target
 ) -> None:
     "Write report.md, then summary.json."
-    captures = run.captures
-    stats = stats_table(captures)
+    stats = run.stats
     summary = {
-        "outcome": ended.outcome, "early_failure": ended.failure, "forecasts": forecasts(captures, largest),
+        "outcome": ended.outcome, "early_failure": ended.failure, "forecasts": forecasts(stats, largest),
         "top_metrics": top_metrics(stats).to_dict("records"), **errors,
     }
     about = run.about
@@ -440,6 +439,7 @@ def flat(run):
 def stacked(tables):
     "Tables of runs, one below the other, with the name of the run before each row."
     table = pd.concat(tables, names=["run_id"]).reset_index("run_id")
+    table = table.astype(dict.fromkeys(table.select_dtypes("category"), "str"))
     # pandas' own way takes NaN for missing
     return {name: x.to_numpy() if x.dtype == float else x for name, x in table.items()}
 
@@ -470,7 +470,7 @@ def reading_of(row):
 class Packed(NamedTuple):
     "Many runs as three tables, each with the column `run_id`."
     runs: pd.DataFrame  # a row per run, as of `runs`
-    stats: pd.DataFrame  # a row per reading, as of `Run.stats`
+    stats: pd.DataFrame  # a row per reading, as of `Run.stats`; its words are strings, since runs differ in theirs
     metrics: pd.DataFrame  # a row per epoch, as of `Run.metrics`
 
     def captures(self, run_id: str) -> list[Capture]:

@@ -352,7 +352,7 @@ class Watch:
     @property
     def stats(self) -> pd.DataFrame:
         "All captures as a tidy table, see `stats_table`."
-        return stats_table(self.captures)
+        return stats_table(map(from_record, self.keep))
 
 # %% ../nbs/13_watch.ipynb #2c0d839d
 def makers(calls: Mapping[str, tuple[float, float]]) -> list[str]:
