@@ -177,7 +177,7 @@ def crossings(
     limits: np.ndarray,  # (sites,)
     within: int,  # steps to look ahead
 ) -> np.ndarray:
-    "The steps, (..., sites), at which lines through windows of logarithms reach the limits; NaN where none surely does."
+    "Steps, (..., sites), at which lines through windows of logarithms reach the limits; NaN where none surely does."
     x = steps - steps.mean(-1, keepdims=True)
     with np.errstate(all="ignore"):  # what is 0 or not finite becomes NaN, and compares false in the end
         y = np.log10(values)
@@ -197,7 +197,7 @@ def limits_of(sites: Sequence[str], limit: Limit) -> np.ndarray:
 
 def as_forecasts(step: int, sites: Sequence[str], expected: np.ndarray) -> list[dict[str, Any]]:
     "The forecasts of one step, the first to get there first."
-    found = [(sites[k], int(expected[k])) for k in np.flatnonzero(~np.isnan(expected))]
+    found = [(site, int(when)) for site, when in zip(sites, expected) if not math.isnan(when)]
     return [{"site": site, "step": int(step), "expected": when} for site, when in sorted(found, key=lambda f: f[1])]
 
 # %% ../nbs/10_diagnostics.ipynb #dd92ddd4
@@ -222,13 +222,15 @@ def forecasts(
     limit: Limit = LARGEST,  # the largest number there is, at all sites or by site
 ) -> list[dict[str, Any]]:
     "The first `forecast` of each site over all captures of a run."
-    largest = stats[stats.kind == "max"]
-    read_at = ["step", "site", "stat"]
-    by_step = largest.groupby(read_at, sort=False, observed=True).value.last().unstack(["site", "stat"])
-    if len(by_step) < WINDOW: return []
-    sites, steps = list(by_step.columns.get_level_values("site")), by_step.index.to_numpy(float)
+    largest = stats.loc[stats.kind == "max", ["step", "site", "stat", "value"]]
+    at, steps = pd.factorize(largest.step)
+    places = largest.groupby(["site", "stat"], sort=False, observed=True)
+    if len(steps) < WINDOW: return []
+    sites = places.size().index.get_level_values("site").tolist()
+    values = np.full((len(steps), len(sites)), np.nan)
+    values[at, places.ngroup()] = largest.value
     limits, first = limits_of(sites, limit), dict[str, dict[str, Any]]()
-    steps_of, values_of = (sliding_window_view(x, WINDOW, axis=0) for x in (steps, by_step.to_numpy()))
+    steps_of, values_of = (sliding_window_view(x, WINDOW, axis=0) for x in (steps.to_numpy(float), values))
     for begin in range(0, len(steps_of), AT_ONCE):
         some = slice(begin, begin + AT_ONCE)
         expected = crossings(steps_of[some], values_of[some].swapaxes(-1, -2), limits, AHEAD)
@@ -279,7 +281,7 @@ def report_text(
         lines.append("- Top metrics (max value @ step):")
         lines += [f"  - {r['metric']}: {r['value']:g} @ {r['step']}" for r in top_metrics(stats).to_dict("records")]
         lines += ["- Per-layer highlights:", *(f"  - {line}" for line in highlight_lines(stats))]
-        if "q_abs_max" in set(stats.stat): notes += [growth_note(stats), speed_note(stats, metrics)]
+        if (stats.stat == "q_abs_max").any(): notes += [growth_note(stats), speed_note(stats, metrics)]
         notes += own_notes(stats) + held_notes(stats)
     for f in summary.get("forecasts", []):
         notes.append(f"Forecast of step {f['step']}: {f['site']} overflows at step {f['expected']}.")

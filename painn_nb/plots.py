@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
@@ -71,13 +70,22 @@ def with_rows(part):
     return part.assign(row=part.layer.astype(int) if one_each else part.site), "layer" if one_each else "site"
 
 # %% ../nbs/17_plots.ipynb #3e43932a
+MOST_COLUMNS = 600  # about as many as there are pixels for
+
 def image(ax, table, label, **settings):
-    "Rows against steps, in colours; what is NaN stays blank. At most ten steps are labelled."
+    """Rows against steps, in colours; what is NaN stays blank. At most ten steps are labelled.
+
+    Returns what is drawn: of many steps the largest values of so many in a row, called by the first of them."""
+    in_a_row = -(-table.shape[1] // MOST_COLUMNS)
+    if in_a_row > 1:
+        of_many = table.T.groupby(np.arange(table.shape[1]) // in_a_row).max().T
+        table = of_many.set_axis(table.columns[::in_a_row], axis=1)
     shown = ax.imshow(table, aspect="auto", origin="lower", interpolation="nearest", cmap="viridis", **settings)
     ax.figure.colorbar(shown, ax=ax, label=label)
     labelled = range(0, table.shape[1], -(-table.shape[1] // 10))
     ax.set(xlabel="step", yticks=range(len(table)), yticklabels=table.index)
     ax.set_xticks(labelled, table.columns[labelled])
+    return table
 
 # %% ../nbs/17_plots.ipynb #514878b6
 def plot_heatmap(
@@ -90,11 +98,12 @@ def plot_heatmap(
     part, row = with_rows(table_of(stats, stat))
     ax = ax or plt.gca()
     table = part.pivot(index="row", columns="step", values="value").reindex(part.row.unique())
-    image(ax, table.apply(log10), "log10")
+    drawn = image(ax, table.apply(log10), "log10")
     lost = part[~np.isfinite(part.value)]
-    ax.plot(table.columns.get_indexer(lost.step), table.index.get_indexer(lost.row), "x", color="C3")
+    def column_of(steps): return drawn.columns.get_indexer(steps, method="ffill")
+    ax.plot(column_of(lost.step), table.index.get_indexer(lost.row), "x", color="C3")
     if step is not None:
-        [column] = table.columns.get_indexer(at_step(part, step).step.unique())
+        [column] = column_of(at_step(part, step).step.unique())
         ax.axvline(column, color="C3", lw=1)
     ax.set(ylabel=row, title=stat)
     return ax
@@ -117,11 +126,14 @@ def plot_growth(stats: Source, stat: str = "q_abs_max", ax: Axes | None = None) 
     "One statistic across layers (or sites) on a log axis, a line per step, early ones dark; gaps are not finite."
     part, row = with_rows(table_of(stats, stat))
     ax = ax or plt.gca()
-    of_step = ScalarMappable(Normalize(part.step.min(), part.step.max()), "viridis")
-    for step, line in part.groupby("step"):
-        ax.plot(line.row, line.value.where(np.isfinite(line.value)), color=of_step.to_rgba(step))
-    ax.figure.colorbar(of_step, ax=ax, label="step")
-    ax.set(yscale="log", xlabel=row, ylabel=stat, xticks=part.row.unique())
+    rows = part.row.unique()
+    lines = part.pivot(index="step", columns="row", values="value").reindex(columns=rows)
+    points = np.stack(np.broadcast_arrays(np.arange(len(rows)), lines.where(np.isfinite(lines))), -1)
+    drawn = ax.add_collection(LineCollection(list(points), cmap="viridis", array=lines.index))  # all at once
+    ax.figure.colorbar(drawn, ax=ax, label="step")
+    ax.set(yscale="log", xlabel=row, ylabel=stat)
+    ax.set_xticks(range(len(rows)), rows)
+    ax.autoscale_view()
     return ax
 
 # %% ../nbs/17_plots.ipynb #b4124e75
@@ -213,7 +225,9 @@ def plot_runs(
 # %% ../nbs/17_plots.ipynb #fa4e1b9a
 def place_in_layer(part):
     "Where in its layer the site of each row is, as `Remedy.places` has it; outside of layers, the site itself."
-    return [site.partition(".")[2] if inside else site for site, inside in zip(part.site, part.layer.notna())]
+    sites = part.drop_duplicates("site")
+    inside = zip(sites.site, sites.layer.notna())
+    return part.site.astype("str").map({site: site.partition(".")[2] if layer else site for site, layer in inside})
 
 # %% ../nbs/17_plots.ipynb #42b2e3dc
 PASS = {  # by place in a layer
@@ -272,9 +286,10 @@ def plot_saturation(stats: Source, ax: Axes | None = None) -> Axes:
     held = part[part.kind == "held"]
     if held.empty:
         raise ValueError("no stabilizer with a limit was read in these captures; have one, as clip_q_value, before.")
-    held = held.assign(place=place_in_layer, row=held.site + ", " + held.stabilizer)
-    order = held.sort_values(["place", "stabilizer", "layer"], kind="stable").row.unique()
-    table = 100 * held.pivot(index="row", columns="step", values="value").reindex(order)
+    rows = held.drop_duplicates(["site", "stabilizer"]).assign(place=place_in_layer)
+    order = pd.MultiIndex.from_frame(rows.sort_values(["place", "stabilizer", "layer"])[["site", "stabilizer"]])
+    table = 100 * held.pivot(index=["site", "stabilizer"], columns="step", values="value").reindex(order)
+    table = table.set_axis([f"{site}, {stabilizer}" for site, stabilizer in order])
     ax = ax or plt.gca()
     image(ax, table.where(table > 0), "% of entries held", vmin=0)
     ax.tick_params(axis="y", labelsize=7)
@@ -289,7 +304,7 @@ def plot_before_after(stats: Source) -> np.ndarray:
 
     × at the top: not finite, before or after. Returns the axes, one for each place and stabilizer."""
     part = table_of(stats)
-    part = part.assign(place=place_in_layer)
+    part = part[part.kind.isin(["before", "max"])].assign(place=place_in_layer)
     before = part[part.kind == "before"]
     if before.empty:
         raise ValueError("no stabilizer was read in these captures; have one, as clip_q_value, before.")

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -209,22 +209,29 @@ def parsed(keys: tuple[str, ...], statistics: tuple[str, ...]) -> tuple[Reading,
     return tuple(readings)
 
 # %% ../nbs/09_readings.ipynb #9cff5e05
-def as_numbers(values: Iterable[float | str]) -> "array[float]":
-    "Numbers of 64 bits each."
-    values = list(values)
-    try: return array("d", values)  # pyrefly: ignore[bad-argument-type]
-    except TypeError: return array("d", map(float, values))
+def number(key: str, value: float | str) -> float:
+    "A number of a record. ValueError where it is none."
+    try: return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{key} is {value!r}; expected is a number, or Infinity, -Infinity or NaN.") from None
+
+def as_numbers(record: Mapping[str, Any]) -> "array[float]":
+    "The values of a record, 64 bits each."
+    try: return array("d", record.values())
+    except (TypeError, OverflowError): return array("d", [number(key, value) for key, value in record.items()])
 
 # %% ../nbs/09_readings.ipynb #83a74f24
 def from_record(
     record: Mapping[str, float | str],  # of `layer_stats.jsonl`; numbers may be the strings Infinity, -Infinity, NaN
 ) -> Capture:
     "The capture that a flat record holds. Raises ValueError on a record without `step`, or a key that is no reading's."
+    if not isinstance(record, Mapping): raise ValueError(f"a record is a mapping, and this is {record!r:.80}.")
     if "step" not in record:
         raise ValueError(f"a capture has a step, and this record has only {', '.join(record) or 'nothing'}.")
-    numbers = {**record}
-    step = int(numbers.pop("step"))
-    return Capture(step, parsed(tuple(numbers), tuple(s.name for s in STATISTICS)), as_numbers(numbers.values()))
+    values = {**record}
+    step = number("step", values.pop("step"))
+    if not step.is_integer(): raise ValueError(f"step is {record['step']!r}; expected is the number of a step.")
+    return Capture(int(step), parsed(tuple(values), tuple(s.name for s in STATISTICS)), as_numbers(values))
 
 # %% ../nbs/09_readings.ipynb #069de563
 Rows = list[tuple[tuple[Reading, ...], int]]  # what each number of a capture is, and of how many captures in a row
@@ -240,7 +247,8 @@ def categorical(name: str, rows: Rows) -> pd.Categorical:
     known = sorted({word for of_capture in words.values() for word in of_capture})
     codes = {word: k for k, word in enumerate(known)}
     numbers = {places: [codes[word] for word in of_capture] for places, of_capture in words.items()}
-    return pd.Categorical.from_codes(repeated(numbers, rows, np.int32), pd.Index(known, dtype="str"))
+    dtype = pd.CategoricalDtype(pd.Index(known, dtype="str"))
+    return pd.Categorical.from_codes(repeated(numbers, rows, np.int32), dtype=dtype)  # pyrefly: ignore[bad-argument-type]
 
 # %% ../nbs/09_readings.ipynb #dbabad37
 def stats_table(captures: Iterable[Capture]) -> pd.DataFrame:
@@ -255,7 +263,7 @@ def stats_table(captures: Iterable[Capture]) -> pd.DataFrame:
         numbers.extend(capture.numbers)
     rows = [(of_one, len(list(same))) for of_one, same in groupby(places)]
     layers = {of_one: [-1 if r.layer is None else r.layer for r in of_one] for of_one, _ in rows}
-    layer = repeated(layers, rows, np.int64)
+    layer = repeated(layers, rows, np.int16)
     texts = {name: categorical(name, rows) for name in ("site", "block", "stat", "kind", "stabilizer")}
     return pd.DataFrame({
         "step": np.repeat(steps, sizes), "site": texts["site"],

@@ -486,7 +486,7 @@ def packed(
     try: table, stats, metrics = (pd.read_parquet(Path(folder) / f"{name}.parquet") for name in TABLES)
     except FileNotFoundError as e:
         raise ValueError(f"{str(folder)!r} holds no packed runs ({e}); make them with pack.") from None
-    return Packed(table, stats.astype({"layer": "Int64"}), metrics)
+    return Packed(table, stats.astype({"layer": "Int16"}), metrics)
 
 # %% ../nbs/11_runs.ipynb #5ed2aec2
 def packed_row(row: dict[Any, Any]) -> dict[Any, Any]:
