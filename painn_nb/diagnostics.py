@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BLOWN', 'BLOWN_LOSS', 'STATS', 'HIGHLIGHTS', 'WINDOW', 'AHEAD', 'AT_ONCE', 'LARGEST', 'NUMBER_TYPES',
-           'first_nonfinite', 'first_blown', 'at_step', 'maxima', 'top_metrics', 'highlight_lines', 'growth_note',
-           'speed_note', 'own_notes', 'held_notes', 'learning_note', 'failure_text', 'forecast', 'forecasts', 'lost_in',
-           'report_text']
+           'first_nonfinite', 'first_blown', 'at_step', 'by_step', 'maxima', 'top_metrics', 'highlight_lines',
+           'growth_note', 'speed_note', 'own_notes', 'held_notes', 'learning_note', 'failure_text', 'forecast',
+           'forecasts', 'lost_in', 'report_text']
 
 # %% ../nbs/10_diagnostics.ipynb #4ad01739
 import math
@@ -45,6 +45,20 @@ STATS = ("scalar_msg_max", "vector_msg_norm_max", "q_abs_max", "mu_norm_max",
 def at_step(stats: pd.DataFrame, step: int) -> pd.DataFrame:
     "The rows of the last capture up to this step; of the first one where there is none before."
     return stats[stats.step == stats.step[stats.step <= max(step, stats.step.min())].max()]
+
+# %% ../nbs/10_diagnostics.ipynb #9ff7179d
+def by_step(
+    stats: pd.DataFrame,
+    names: list[str],  # the columns that tell readings of one step apart
+) -> pd.DataFrame:
+    """The values, a row per step and a column for each combination of names, in the order in which they come.
+
+    Of two that are alike the last one counts. For long runs it needs a fraction of what `pivot` does."""
+    at, steps = pd.factorize(stats.step)
+    which = stats.groupby(names, sort=False, observed=True)
+    values = np.full((len(steps), which.ngroups), np.nan)
+    values[at, which.ngroup()] = stats.value
+    return pd.DataFrame(values, pd.Index(steps, name="step"), which.size().index)
 
 # %% ../nbs/10_diagnostics.ipynb #fd20654d
 def maxima(stats: pd.DataFrame) -> pd.DataFrame:
@@ -134,7 +148,7 @@ def own_notes(stats: pd.DataFrame) -> list[str]:
 # %% ../nbs/10_diagnostics.ipynb #011c8f05
 def held_notes(stats: pd.DataFrame) -> list[str]:
     "For each stabilizer with a limit: the largest share of entries beyond it, in how many captures, in which blocks."
-    held, notes = stats[stats.kind == "held"], []
+    held, notes = stats.loc[stats.kind == "held", ["step", "site", "stabilizer", "value"]], []
     called = held.site.map(lambda site: site.rpartition(".")[2])
     for (name, stabilizer), t in held.groupby([called, held.stabilizer], sort=False, observed=True):
         over = t[t.value > 0]
@@ -167,7 +181,7 @@ def failure_text(
 # %% ../nbs/10_diagnostics.ipynb #94b4a547
 WINDOW = 8  # captures that a forecast rests on
 AHEAD = 16  # steps that it looks ahead
-AT_ONCE = 4096  # windows, to bound the memory
+AT_ONCE = 1024  # windows, to bound the memory
 LARGEST = float(np.finfo(np.float64).max)
 
 # %% ../nbs/10_diagnostics.ipynb #50f49c89
@@ -222,15 +236,12 @@ def forecasts(
     limit: Limit = LARGEST,  # the largest number there is, at all sites or by site
 ) -> list[dict[str, Any]]:
     "The first `forecast` of each site over all captures of a run."
-    largest = stats.loc[stats.kind == "max", ["step", "site", "stat", "value"]]
-    at, steps = pd.factorize(largest.step)
-    places = largest.groupby(["site", "stat"], sort=False, observed=True)
-    if len(steps) < WINDOW: return []
-    sites = places.size().index.get_level_values("site").tolist()
-    values = np.full((len(steps), len(sites)), np.nan)
-    values[at, places.ngroup()] = largest.value
+    largest = by_step(stats.loc[stats.kind == "max", ["step", "site", "stat", "value"]], ["site", "stat"])
+    if len(largest) < WINDOW: return []
+    sites = largest.columns.get_level_values("site").tolist()
     limits, first = limits_of(sites, limit), dict[str, dict[str, Any]]()
-    steps_of, values_of = (sliding_window_view(x, WINDOW, axis=0) for x in (steps.to_numpy(float), values))
+    steps, values = largest.index.to_numpy(float), largest.to_numpy()
+    steps_of, values_of = (sliding_window_view(x, WINDOW, axis=0) for x in (steps, values))
     for begin in range(0, len(steps_of), AT_ONCE):
         some = slice(begin, begin + AT_ONCE)
         expected = crossings(steps_of[some], values_of[some].swapaxes(-1, -2), limits, AHEAD)

@@ -22,7 +22,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
-from .diagnostics import BLOWN, STATS, at_step
+from .diagnostics import BLOWN, STATS, at_step, by_step
 from .readings import KNOWN_KINDS
 from .runs import Run
 from .systems import System, Trajectories
@@ -63,7 +63,7 @@ Numbers = TypeVar("Numbers", pd.Series, pd.DataFrame)
 
 def log10(values: Numbers) -> Numbers:
     "log10 for plotting: 0 and non-finite values become NaN, which leaves a gap."
-    return np.log10(values.where(np.isfinite(values) & (values > 0)))
+    return np.log10(values.where(np.isfinite(values) & (values > 0)))  # pyrefly: ignore[bad-return]
 
 # %% ../nbs/17_plots.ipynb #7e518297
 def with_rows(part):
@@ -99,7 +99,7 @@ def plot_heatmap(
     "log10 of one statistic, layer (or site) × step; × marks Inf and NaN."
     part, row = with_rows(table_of(stats, stat))
     ax = ax or plt.gca()
-    table = part.pivot(index="row", columns="step", values="value").reindex(part.row.unique())
+    table = by_step(part, ["row"]).T
     drawn = image(ax, log10(table), "log10")
     lost = part[~np.isfinite(part.value)]
     def column_of(steps): return drawn.columns.get_indexer(steps, method="ffill")
@@ -128,13 +128,13 @@ def plot_growth(stats: Source, stat: str = "q_abs_max", ax: Axes | None = None) 
     "One statistic across layers (or sites) on a log axis, a line per step, early ones dark; gaps are not finite."
     part, row = with_rows(table_of(stats, stat))
     ax = ax or plt.gca()
-    rows = part.row.unique()
-    lines = part.pivot(index="step", columns="row", values="value").reindex(columns=rows)
+    lines = by_step(part, ["row"])
+    rows = list(lines)
     points = np.stack(np.broadcast_arrays(np.arange(len(rows)), lines.where(np.isfinite(lines))), -1)
     drawn = ax.add_collection(LineCollection(list(points), cmap="viridis", array=lines.index))  # all at once
     ax.figure.colorbar(drawn, ax=ax, label="step")
     ax.set(yscale="log", xlabel=row, ylabel=stat)
-    ax.set_xticks(range(len(rows)), rows)
+    ax.set_xticks(range(len(rows)), [str(row) for row in rows])
     ax.autoscale_view()
     return ax
 
@@ -290,7 +290,7 @@ def plot_saturation(stats: Source, ax: Axes | None = None) -> Axes:
         raise ValueError("no stabilizer with a limit was read in these captures; have one, as clip_q_value, before.")
     rows = held.drop_duplicates(["site", "stabilizer"]).assign(place=place_in_layer)
     order = pd.MultiIndex.from_frame(rows.sort_values(["place", "stabilizer", "layer"])[["site", "stabilizer"]])
-    table = 100 * held.pivot(index=["site", "stabilizer"], columns="step", values="value").reindex(order)
+    table = 100 * by_step(held, ["site", "stabilizer"])[order].T
     table = table.set_axis([f"{site}, {stabilizer}" for site, stabilizer in order])
     ax = ax or plt.gca()
     image(ax, table.where(table > 0), "% of entries held", vmin=0)

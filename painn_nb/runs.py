@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from . import __version__
 from .diagnostics import forecasts, report_text, top_metrics
 from .model import PaiNN
-from .readings import Capture, Reading, from_record, stats_table
+from .readings import Capture, Reading, from_record, reported, stats_table
 from .recipes import HELP, RECIPES, Config, build_model, project_root
 from .records import Records, beside, to_json, write_atomic
 
@@ -119,6 +119,11 @@ class Run:
     def stats(self) -> pd.DataFrame:
         "The captures as a tidy table, see `stats_table`."
         return stats_table(map(from_record, self._there.records))
+
+    @property
+    def reported(self) -> pd.DataFrame:
+        "What reports and figures of a whole run show, see `readings.reported`: a third of `stats`."
+        return stats_table(reported(map(from_record, self._there.records)))
 
     @property
     def epochs(self) -> Records:
@@ -258,7 +263,7 @@ def conclude(
     errors: Mapping[str, Mapping[str, float]] = {},  # of a training run: `held_out` and `ballistic`, by target
 ) -> None:
     "Write report.md, then summary.json."
-    stats = run.stats
+    stats = run.reported
     summary = {
         "outcome": ended.outcome, "early_failure": ended.failure, "forecasts": forecasts(stats, largest),
         "top_metrics": top_metrics(stats).to_dict("records"), **errors,
