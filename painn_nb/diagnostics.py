@@ -55,10 +55,18 @@ def by_step(
 
     Of two that are alike the last one counts. For long runs it needs a fraction of what `pivot` does."""
     at, steps = pd.factorize(stats.step)
-    which = stats.groupby(names, sort=False, observed=True)
-    values = np.full((len(steps), which.ngroups), np.nan)
-    values[at, which.ngroup()] = stats.value
-    return pd.DataFrame(values, pd.Index(steps, name="step"), which.size().index)
+    which, found = np.zeros(len(stats), int), {}
+    for name in names:
+        codes, found[name] = pd.factorize(stats[name])
+        which *= len(found[name])
+        which += codes
+    which, combined = pd.factorize(which)
+    values = np.full((len(steps), len(combined)), np.nan)
+    values[at, which] = stats.value
+    apart = np.unravel_index(combined, [len(words) for words in found.values()])
+    columns = [pd.Index(words, name=name)[k] for (name, words), k in zip(found.items(), apart)]
+    of = columns[0] if len(names) == 1 else pd.MultiIndex.from_arrays(columns)
+    return pd.DataFrame(values, pd.Index(steps, name="step"), of)
 
 # %% ../nbs/10_diagnostics.ipynb #fd20654d
 def maxima(stats: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from pygments.lexers import PythonLexer
 from sphinx.cmd.build import main as sphinx_build
 
 from painn_nb.recipes import HELP, Config, in_words, project_root
-from painn_nb.runs import Run, log_head, section
+from painn_nb.runs import Run, log_head
 
 ROOT = project_root()
 HOST = "https://example.org/painn_nb"  # doc_host and git_url of settings.ini, made relative below
@@ -146,25 +146,67 @@ def committed_runs():
     return [Run((ROOT / line).parent) for line in sorted(listed.splitlines())]
 
 
+def escaped(text):
+    "What a run says of itself, as Markdown that shows it letter by letter: it is data, and could be anything."
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.splitlines()))
+
+
+def escaped_report(text):
+    "A report in which headings, lists and code stay what they are."
+    def line(text):
+        start, rest = re.fullmatch(r"(## |(?:  )?- |)(.*)", text).groups()
+        words = re.split(r"(`[^`]+`)", rest)
+        return start + "".join(word if k % 2 else escaped(word) for k, word in enumerate(words))
+    return "\n".join(map(line, text.splitlines()))
+
+
+def pictures(run):
+    "The figures in the executed notebook of a run, by cell; nothing else in it is shown."
+    try: cells = nbformat.read(run.path / "run.ipynb", 4).cells
+    except (OSError, ValueError, AttributeError): return {}  # missing or damaged
+    def is_png(output): return str(output.get("data", {}).get("image/png", "")).startswith("iVBORw0KGgo")
+    def picture(output): return nbformat.v4.new_output("display_data", {"image/png": output["data"]["image/png"]})
+    return {cell.id: [*map(picture, filter(is_png, cell.outputs))] for cell in cells if cell.cell_type == "code"}
+
+
 def run_page(run):
-    "The executed notebook of a run without its form and its code."
-    nb = adapt(nbformat.read(run.path / "run.ipynb", 4))
-    start = next(k for k, cell in enumerate(nb.cells) if cell.source.startswith("## What was run"))
-    title = f"# {run.name}\n\n`{run.address}`"
-    nb.cells = [nbformat.v4.new_markdown_cell(title, id="title"), *nb.cells[start:]]
-    for cell in nb.cells:
+    "The notebook of a run without its form and its code: our words, its figures, and what it says of itself."
+    form, shown = nbformat.read(ROOT / "nbs" / "run.ipynb", 4), pictures(run)
+    rows = "\n".join(f"| {escaped(key)} | {escaped(f'{value}')} |" for key, value in run.about.items())
+    told = {"## What was run": f"| setting | value |\n|---|---|\n{rows}", "## Report": escaped_report(run.report)}
+    start = next(k for k, cell in enumerate(form.cells) if cell.source.startswith("## What was run"))
+    cells = [nbformat.v4.new_markdown_cell(f"# {escaped(run.name)}\n\n`{run.address}`")]
+    for cell in form.cells[start:]:
+        if cell.cell_type == "markdown":
+            text = f"\n\n{told[cell.source]}" if cell.source in told else ""
+            cells.append(nbformat.v4.new_markdown_cell(cell.source + text))
+        elif shown.get(cell.id): cells.append(nbformat.v4.new_code_cell(cell.source, outputs=shown[cell.id]))
+    page = adapt(nbformat.v4.new_notebook(cells=cells))
+    for cell in page.cells:
         if cell.cell_type == "code": cell.metadata["tags"] = ["remove-input"]
-    return nb
+    return page
 
 
-def run_pages():
-    "One notebook per committed run, newest last, and an overview of all."
-    found = committed_runs()
-    pages = {run.path.name: run_page(run) for run in found}
-    table = "\n".join(f"| [{run.path.name}]({run.path.name}.ipynb) | {run.outcome} |" for run in found)
+def write_runs(source, found):
+    """A page per run, an overview of all, and the run log; the names of the pages, newest last.
+
+    A run that cannot be read, or whose folder has a name of other characters than ours, is left out and named."""
+    pages, rows, sections = {}, "", ""
+    for run in found:
+        name = run.path.name
+        try:
+            if not re.fullmatch(r"[\w.-]+", name): raise ValueError("a name has letters, digits, _, - and .")
+            page, row = run_page(run), f"| [{escaped(name)}]({name}.ipynb) | {escaped(run.outcome)} |\n"
+            sections += f"\n{escaped_report(run.report)}\n\n---\n"
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            print(f"{run.address} is left out: {e}", file=sys.stderr)
+            continue
+        pages[name], rows = page, rows + row
     head = "# The runs\n\nOne page per committed run, and the [run log](log.md).\n\n| run | outcome |\n|---|---|\n"
-    log = log_head() + "".join(map(section, found))
-    return pages, f"{head}{table}\n", log.rstrip("-\n") + "\n"
+    for name, page in pages.items(): nbformat.write(page, source / "runs" / f"{name}.ipynb")
+    (source / "runs" / "index.md").write_text(head + rows)
+    (source / "runs" / "log.md").write_text(relink(log_head()) + sections.rstrip("-\n") + "\n")
+    return list(pages)
 
 
 def toctree(caption, pages):
@@ -191,10 +233,7 @@ def prepare(source):
         nb = nbformat.read(processed / f"{notebook}.ipynb", 4)
         nbformat.write(adapt(nb), source / f"{page[1:]}.ipynb")
     (source / "reference" / "settings.md").write_text(settings_page())
-    runs, overview, log = run_pages()
-    for name, nb in runs.items(): nbformat.write(nb, source / "runs" / f"{name}.ipynb")
-    (source / "runs" / "index.md").write_text(overview)
-    (source / "runs" / "log.md").write_text(relink(log))
+    runs = write_runs(source, committed_runs())
 
     home = nbformat.read(source / "index.ipynb", 4)
     trees = {caption: [PAGES[n][1:] for n in notebooks] for caption, (_, notebooks) in SECTIONS.items()}

@@ -3,12 +3,15 @@
 import filecmp
 import functools
 import http.server
+import json
+import shutil
 import subprocess
 import sys
 import threading
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
 from lab import tracked
 
@@ -31,6 +34,70 @@ def test_the_site_is_what_its_sources_render_to(root, docs, tmp_path):
     subprocess.run([sys.executable, "sphinx/build.py", str(tmp_path / "docs")], cwd=root, check=True, timeout=600)
     stale = list(differences(filecmp.dircmp(docs, tmp_path / "docs")))
     assert not stale, "docs/ is older than its notebooks; run `make docs`"
+
+
+HOSTILE = """<script>alert('hostile')</script>
+```{include} /etc/passwd
+```
+{raw}`html` <img src=x onerror=hostile()> [link](javascript:hostile()) $x$ %s
+"""
+RENDER = """
+import shutil, sys; sys.path.insert(0, "sphinx")
+from pathlib import Path
+import build
+from painn_nb.runs import Run
+runs, source, docs = map(Path, sys.argv[1:])
+for name in ("runs", "static", "extra"): (source / name).mkdir(parents=True)
+for name in ("conf.py", "favicon.svg"): shutil.copy(f"sphinx/{name}", source)
+(source / "index.md").write_text("# Home")
+build.write_runs(source, [Run(path) for path in sorted(runs.iterdir())])
+sys.exit(build.sphinx_build(["-q", "-b", "html", str(source), str(docs)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def of_hostile_runs(root, tmp_path_factory):
+    "The pages of four runs: a good one, one with hostile words everywhere, a damaged one, and one with a hostile name."
+    folder = tmp_path_factory.mktemp("hostile")
+    good = sorted((root / "runs" / "painn").glob("*__R0_diag"))[0]
+    good, hostile, damaged, named = (shutil.copytree(good, folder / "painn" / name) for name in (
+        "1__good", "2__hostile", "3__damaged", "4__](javascript:hostile())<b>"))
+    about = json.loads((hostile / "config.json").read_text())
+    about = {key: HOSTILE if isinstance(value, str) else value for key, value in about.items()}
+    (hostile / "config.json").write_text(json.dumps(about | {HOSTILE: HOSTILE}))
+    report = (hostile / "report.md").read_text()
+    (hostile / "report.md").write_text(report + "".join(f"{start}{HOSTILE}" for start in ("", "- ", "## ", "`")))
+    summary = json.loads((hostile / "summary.json").read_text()) | {"outcome": HOSTILE}
+    (hostile / "summary.json").write_text(json.dumps(summary))
+    nb = nbformat.read(hostile / "run.ipynb", 4)
+    for cell in nb.cells:
+        if cell.cell_type != "code": cell.source += f"\n\n{HOSTILE}"
+        else: cell.outputs = [*cell.get("outputs", []), nbformat.v4.new_output(
+            "display_data", {"text/html": HOSTILE, "text/markdown": HOSTILE, "image/svg+xml": HOSTILE})]
+    nb.cells.append(nbformat.v4.new_markdown_cell(HOSTILE))
+    nbformat.write(nb, hostile / "run.ipynb")
+    (damaged / "config.json").write_text("{")
+    command = [sys.executable, "-c", RENDER, *(folder / name for name in ("painn", "source", "docs"))]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder / "docs", done.stderr
+
+
+def test_what_runs_contain_is_shown_letter_by_letter(of_hostile_runs):
+    docs, _ = of_hostile_runs
+    passwd = open("/etc/passwd").readline().strip()
+    for name in ("2__hostile", "log", "index"):
+        page = (docs / "runs" / f"{name}.html").read_text()
+        parsed = Links(page)
+        assert "&lt;script&gt;alert(" in page and "<script>alert" not in page and passwd not in page
+        assert "<img src=x" not in page and not [link for link in parsed.found if link.startswith("javascript")]
+    assert (docs / "runs" / "2__hostile.html").read_text().count("<img") == 3  # its own figures are there
+
+
+def test_a_damaged_run_is_left_out_and_named(of_hostile_runs):
+    docs, said = of_hostile_runs
+    assert "3__damaged is left out: " in said and "a name has letters, digits, _, - and ." in said
+    assert [page.stem for page in sorted((docs / "runs").glob("*__*.html"))] == ["1__good", "2__hostile"]
 
 
 def test_every_committed_run_has_its_page(root, docs):
