@@ -44,7 +44,7 @@ reproduce: .venv/.ready  ## the runs behind the analysis pages, those that are m
 
 bench: .venv/.ready chromium  ## speed beside peers, see benchmarks/; writes benchmarks/results/
 	-$(MAKE) .venv-zoo/.ready
-	for b in step diagnostics recipes simulation startup scale explore; do $(BIN)/python benchmarks/$$b.py || exit 1; done
+	for b in step diagnostics recipes simulation startup records scale explore; do $(BIN)/python benchmarks/$$b.py || exit 1; done
 
 zoo: .venv-zoo/.ready  ## networks of others: is the right module named, is what is promised true, when do they explode, what does looking cost
 	for b in planted promises thresholds cost; do OMP_NUM_THREADS=1 .venv-zoo/bin/python benchmarks/zoo/$$b.py || exit 1; done
