@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
@@ -14,12 +17,14 @@ from conftest import TINY
 from painn_nb.ablation import resume_experiment, run_experiment
 from painn_nb.data import painn_nbody
 from painn_nb.diagnostics import first_nonfinite
+from painn_nb.process import can_compile, compile_layers
 from painn_nb.readings import from_record
 from painn_nb.recipes import RECIPES, build_model, resolve
 from painn_nb.records import Records
 from painn_nb.runs import Run
 from painn_nb.sites import sites
 from painn_nb.sweeps import sweep
+from painn_nb.trainer import forward_backward
 from painn_nb.watch import examine
 
 FILES = {"config.json", "layer_stats.jsonl", "metrics.jsonl", "summary.json", "report.md", "run.ipynb", "model.pt",
@@ -187,3 +192,45 @@ def test_an_ended_run_is_left_alone(tmp_path):
     resume_experiment(run)
     assert times(run) == before
     with pytest.raises(ValueError, match="no run directory"): resume_experiment(tmp_path)
+
+
+TRAINED = """
+import sys
+from painn_nb import run_experiment
+run_experiment("R2", sys.argv[1], device="cpu", dtype=sys.argv[2], debug_layer_stats_every=int(sys.argv[3]), **{})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_trainings_of_one_seed_are_equal_to_the_last_bit(tmp_path, dtype):
+    "In two processes, with one thread and with two, and whatever is captured."
+    told = dict(epochs=6, features=64, layers=3, batch_size=64, seed=4)
+    def trained(threads, every):
+        folder, code = tmp_path / f"{threads}_{every}", TRAINED.format(told)
+        env = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        command = [sys.executable, "-c", code, folder, dtype, str(every)]
+        subprocess.run(command, check=True, env=env, capture_output=True)
+        return only_run(folder)
+    one, other = trained(1, 1), trained(2, 0)
+    assert one.metrics.drop(columns="seconds").equals(other.metrics.drop(columns="seconds"))
+    assert one.summary["held_out"] == other.summary["held_out"]
+    weights = other.model.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in one.model.state_dict().items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["R2", "R3"])
+def test_compiled_and_eager_differ_in_the_last_digits_only(run):
+    if not can_compile(): pytest.skip("torch.compile does not work here")
+    config = resolve(run, device="cpu", dtype="float64", features=16, layers=2)
+    batch = next(painn_nbody(8, seed=0))
+    def gradients(prepare):
+        model = build_model(config)
+        prepare(model)
+        numbers = forward_backward(model, batch.like(model))
+        return numbers, [p.grad for p in model.parameters() if p.grad is not None]
+    eager, compiled = gradients(lambda model: None), gradients(compile_layers)
+    for name, number in eager[0].items(): assert compiled[0][name] == pytest.approx(number, rel=1e-13), name
+    assert len(eager[1]) == len(compiled[1])
+    for one, other in zip(eager[1], compiled[1]): assert (one - other).abs().max() <= 1e-12 * one.abs().max()
