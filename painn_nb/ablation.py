@@ -66,6 +66,8 @@ def new_experiment(
         **dataclasses.asdict(config), "device": str(device),
         "compiled": config.epochs >= COMPILE_FROM and can_compile(device), **provenance(device),
     }
+    if not isinstance(runs_dir, (str, os.PathLike, type(None))):
+        raise ValueError(f"runs_dir is {runs_dir!r}; give the path of a folder.")
     called = run_name(config, recipe) if name is None else name
     made = new_run(Path(runs_dir) if runs_dir else project_root() / "runs", called)
     about = {"schema": SCHEMA, "run": Path(run).stem, "name": made.name, "purpose": recipe.purpose, **about}
@@ -102,7 +104,7 @@ def explained(run: Run) -> Iterator[None]:
         if e.errno is None: raise  # it is in words already
         raise OSError(f"{run.address} cannot be written ({e.strerror}); when that is mended, {goes_on}.") from e
     except (RuntimeError, MemoryError) as e:
-        if not isinstance(e, (MemoryError, torch.OutOfMemoryError)) and "memory" not in f"{e}": raise
+        if not isinstance(e, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in f"{e}": raise
         size = ", ".join(f"{k} {getattr(run.config, k)}" for k in ("batch_size", "features", "layers"))
         raise MemoryError(f"{run.address} needs more memory than is there, with {size}; make one smaller.") from e
 

@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest, bootstrap
 
+from .checks import whole_number
 from .diagnostics import BLOWN, BLOWN_LOSS
 from .plots import colour
 from .recipes import RECIPES, Config, differing, exactly
@@ -169,7 +170,11 @@ def survival(
     survived: int,  # so many
     seeds: int,  # of so many
 ) -> Interval:
-    "Share of seeds that survive, with its 95 % interval of Wilson (1927), J. Am. Stat. Assoc. 22, 209."
+    """Share of seeds that survive, with its 95 % interval of Wilson (1927), J. Am. Stat. Assoc. 22, 209.
+
+    Raises ValueError where more survive than there are."""
+    if whole_number("survived", survived, least=0) > whole_number("seeds", seeds):
+        raise ValueError(f"survived is {survived} and seeds {seeds}; no more can survive than there are.")
     ci = binomtest(survived, seeds).proportion_ci(confidence_level=0.95, method="wilson")
     return Interval(survived / seeds, float(ci.low), float(ci.high))
 
@@ -361,6 +366,7 @@ def conclusion(
     No difference is claimed where its interval holds none, or rests on fewer than six seeds. Raises ValueError where
     there is no such target."""
     if target not in TARGETS: raise ValueError(f"target is {target!r}; use {' or '.join(TARGETS)}.")
+    if "setup" not in compared: raise ValueError("this table has no column setup; give what `compare` returns.")
     rows = [row | {"baseline": row["baseline"] if isinstance(row["baseline"], str) else None}
             for row in compared.to_dict("records")]
     several = compared.setup.nunique() > 1

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .checks import whole_number
 from .systems import SYSTEMS, System, Trajectories
 
 # %% ../nbs/01_data.ipynb #4568ff77
@@ -56,6 +57,12 @@ class FrameDataset:
         pos, vel = self.trajectories.pos, self.trajectories.vel
         return Batch(self.trajectories.charge, pos[:, t], vel[:, t], pos[:, t + 1] - pos[:, t], vel[:, t + 1])
 
+# %% ../nbs/01_data.ipynb #3445cf4a
+def system_of(system: System) -> System:
+    "The same system. ValueError where it is none."
+    if isinstance(system, System): return system
+    raise ValueError(f"system is {system!r:.60}; give a System, as SYSTEMS['gravity'].")
+
 # %% ../nbs/01_data.ipynb #090cbfb3
 def nbody_small(
     n_traj: int = 128,  # trajectories
@@ -63,7 +70,9 @@ def nbody_small(
     frames: int | None = None,  # frames per trajectory, one more than there are tasks; None: the system's
     system: System = SYSTEMS["gravity"],
 ) -> FrameDataset:
-    "The log's dataset: trajectories of five particles, to be predicted frame by frame."
+    "The log's dataset: trajectories of five particles, to be predicted frame by frame. ValueError for bad numbers."
+    system = system_of(system)
+    whole_number("n_traj", n_traj)
     return FrameDataset(system.simulate(n_traj, seed, system.frames if frames is None else frames))
 
 # %% ../nbs/01_data.ipynb #b13a29b8
@@ -98,10 +107,10 @@ def painn_nbody(
     """The log's loader: fresh `nbody_small` batches without end, float64 on the CPU, simulated ahead of their use.
 
     ValueError at once where a number is too small."""
-    frames = system.frames if frames is None else frames
-    if batch_size < 1: raise ValueError(f"batch_size is {batch_size}; a batch needs at least 1 trajectory.")
-    if start < 0: raise ValueError(f"start is {start}; the first batch is number 0.")
-    if frames < 2: raise ValueError(f"frames is {frames}; a prediction needs at least 2, a frame and the next.")
+    frames = system_of(system).frames if frames is None else frames
+    whole_number("batch_size", batch_size)
+    for name, value in dict(seed=seed, start=start).items(): whole_number(name, value, least=0)
+    whole_number("frames", frames, least=2)  # a frame, and the next to predict
     return _batches(batch_size, seed, start, frames, system)
 
 # %% ../nbs/01_data.ipynb #670d39e0
@@ -130,9 +139,11 @@ def held_out(
 ) -> list[Batch]:
     "A fixed list of `n_frames` batches. ValueError for another split, or more frames than a trajectory has."
     if split not in ("val", "test"): raise ValueError(f"split is {split!r}; held-out splits are 'val' and 'test'.")
-    if n_frames is None: n_frames = min(8, system.frames - 1)
+    if n_frames is None: n_frames = min(8, system_of(system).frames - 1)
     if not 1 <= n_frames < system.frames:
         raise ValueError(f"n_frames is {n_frames}; {system.name} has 1 to {system.frames - 1} frames to predict from.")
+    whole_number("n_traj", n_traj)
+    whole_number("seed", seed, least=0)
     dataset = nbody_small(n_traj, stream_seed(seed, split), system=system)
     return [dataset[int(t)] for t in np.linspace(0, len(dataset) - 1, n_frames)]
 

@@ -264,9 +264,13 @@ def lost_in(
     stats: pd.DataFrame,  # see `stats_table`
     dtypes: Sequence[str] = NUMBER_TYPES,  # torch's names
 ) -> pd.DataFrame:
-    "What other number types would have lost: columns dtype, site, step of the first loss, value there, and the limit."
+    """What other number types would have lost: columns dtype, site, step of the first loss, value there, and the limit.
+
+    Raises ValueError on a name of no floating-point type."""
     largest, parts = stats[stats.kind == "max"], []
     for dtype in dtypes:
+        if not getattr(getattr(torch, dtype, None), "is_floating_point", False):
+            raise ValueError(f"dtypes has {dtype!r}; give names of floating-point types, as {', '.join(NUMBER_TYPES)}.")
         limit = torch.finfo(getattr(torch, dtype)).max
         first = largest[~(largest.value <= limit)].drop_duplicates("site")
         parts.append(first[["site", "step", "value"]].assign(dtype=dtype, limit=limit))

@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from .checks import whole_number
 from .recipes import Config, find_recipe, resolve
 
 if sys.version_info >= (3, 11): import tomllib
@@ -55,8 +56,7 @@ def seeds(
     n: int,  # how many
 ) -> list[Job]:
     "Each job with the seeds 0 to n - 1. Raises ValueError where n is below 1, or a job has its seed already."
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise ValueError(f"seeds is {n!r}; it must be a whole number from 1.")
+    whole_number("seeds", n)
     if given := [job for job in jobs if "seed" in job]:
         raise ValueError(f"the job {given[0]} has its seed already; leave it out, or do not cross it with seeds.")
     return checked([{**job, "seed": seed} for seed in range(n) for job in jobs])

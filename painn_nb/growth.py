@@ -14,6 +14,7 @@ import pandas as pd
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from .checks import whole_number
 from .diagnostics import BLOWN, first_blown
 from .watch import examine
 
@@ -53,9 +54,7 @@ def degree(
     Columns: `exponent`, of the last doubling after which it is finite; `takes_off`, the first scale whose doubling
     makes it more than 2^2.5 times as large; `lost`, the first scale at which it is not finite. NaN where there is
     none. Raises ValueError where nothing is scaled."""
-    if not (isinstance(doublings, int) and doublings > 0):
-        raise ValueError(f"doublings is {doublings!r}; give a whole number from 1.")
-    scales = 2.0 ** np.arange(doublings + 1)
+    scales = 2.0 ** np.arange(whole_number("doublings", doublings) + 1)
     passes = [examine(model, *scaled_inputs(inputs, scaled, float(scale))) for scale in scales]
     sizes = pd.DataFrame([{r.site: r.value for r in capture.largest} for capture in passes], index=scales)
     rows = {}

@@ -20,15 +20,11 @@ from typing import Any
 
 from torch import nn
 
+from .checks import whole_number
 from .modules import Layout, Which
 from .readings import Capture
+from .records import beside
 from .watch import culprits, watch
-
-# %% ../nbs/19_loops.ipynb #395efef6
-def checked(every: int) -> int:
-    "The same number of steps. Raises ValueError where it is no positive whole number."
-    if isinstance(every, int) and not isinstance(every, bool) and every > 0: return every
-    raise ValueError(f"every is {every!r}; give a whole number of steps from 1.")
 
 # %% ../nbs/19_loops.ipynb #844ec9c1
 class Watching:
@@ -37,7 +33,7 @@ class Watching:
     `options` are those of `watch`. Raises ValueError where `every` is no positive whole number."""
 
     def __init__(self, model: nn.Module, every: int = 10, **options: Any):
-        self.every = checked(every)
+        self.every = whole_number("every", every)
         opened = ExitStack()
         self.watch = opened.enter_context(watch(model, **options))
         self.watch.reading = False
@@ -108,7 +104,7 @@ def LightningWatch(
 ) -> Any:
     "A callback for `Trainer(callbacks=[...])`; its `watching` is a `Watching`. Raises ImportError without Lightning."
     base: Any = optional("lightning", "lightning.pytorch", "pytorch_lightning").Callback
-    checked(every)  # now, not when the training begins
+    whole_number("every", every)  # now, not when the training begins
     options: dict[str, Any] = dict(which=which, vector=vector, wanted=wanted)
 
     class Watcher(base):
@@ -146,7 +142,7 @@ def TrainerWatch(
 ) -> Any:
     "A callback for `transformers.Trainer`; its `watching` is a `Watching`. Raises ImportError without transformers."
     base: Any = optional("huggingface", "transformers").TrainerCallback
-    checked(every)
+    whole_number("every", every)
     options: dict[str, Any] = dict(which=which, vector=vector, wanted=wanted)
 
     class Watcher(base):
@@ -174,8 +170,8 @@ def scalars(capture: Capture) -> dict[str, float]:
 
 # %% ../nbs/19_loops.ipynb #8136c2a5
 def to_csv(captures: Iterable[Capture], path: str | Path) -> None:
-    "Write captures as a table with the columns step, key, value."
-    with open(path, "w", newline="", encoding="utf-8") as f:
+    "Write captures as a table with the columns step, key, value. ValueError where no file can be there."
+    with beside(Path(path)) as aside, aside.open("w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows([("step", "key", "value"), *(
             (capture.step, key, value) for capture in captures for key, value in scalars(capture).items())])
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from vesin import NeighborList
 
+from .checks import above_zero, whole_number
 from .sites import Site
 
 # %% ../nbs/06_model.ipynb #f60d01d0
@@ -165,7 +166,8 @@ def edges_within(
 ) -> Tensor:
     """`edge_index` (2, E) of all pairs nearer than the cutoff, both ways, ordered by receiver.
 
-    Found by vesin, on the CPU. Raises ValueError unless `pos` is (nodes, 3)."""
+    Found by vesin, on the CPU. Raises ValueError unless `pos` is (nodes, 3) and the cutoff above 0."""
+    above_zero("cutoff", cutoff)
     if pos.dim() != 2 or pos.shape[1] != 3:
         raise ValueError(f"pos has shape {tuple(pos.shape)}; expected (nodes, 3), one world.")
     find = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
@@ -421,13 +423,16 @@ class PaiNN(nn.Module):
         n_types: int | None = None,  # atomic numbers to embed, as in the paper; None: charge and velocity of particles
     ):
         super().__init__()
-        hidden = 3 * features if hidden is None else hidden
+        hidden = 3 * whole_number("features", features) if hidden is None else hidden
         filter_widths = (features,) if filter_widths is None else filter_widths
-        sizes = dict(features=features, layers=layers, cutoff=cutoff, hidden=hidden, n_types=n_types)
+        sizes = dict(features=features, layers=layers, hidden=hidden, n_types=n_types)
         for name, value in sizes.items():
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} is {value}; it must be a finite number above 0.")
-        if n_rbf < 2: raise ValueError(f"n_rbf is {n_rbf}; at least 2 Gaussians span [0, cutoff].")
+            if value is not None: whole_number(name, value)
+        if not isinstance(filter_widths, (tuple, list)):
+            raise ValueError(f"filter_widths is {filter_widths!r}; give a tuple of whole numbers, or ().")
+        for width in filter_widths: whole_number("a number in filter_widths", width)
+        whole_number("n_rbf", n_rbf, least=2)  # Gaussians that span [0, cutoff]
+        above_zero("cutoff", cutoff)
         if aggregation not in ("mean", "sum"):
             raise ValueError(f"aggregation is {aggregation!r}; it must be 'mean' or 'sum'.")
         self.features, self.cutoff = features, cutoff
@@ -444,7 +449,13 @@ class PaiNN(nn.Module):
         """PaiNN in the paper's form with SchNetPack's weights, for `representation(charge, pos, edge_index=...)`.
 
         Its head is untrained. Raises ValueError where the weights are those of another network."""
+        if not isinstance(weights, Mapping): raise ValueError(f"weights is {weights!r:.60}; give a state dict.")
         state = schnetpack_state(weights)
+        lost = [name for name, x in weights.items() if not torch.as_tensor(x).isfinite().all()]
+        if lost: raise ValueError(f"these weights are not finite at {', '.join(lost)}; give those of an earlier step.")
+        theirs = float(torch.as_tensor(weights.get("cutoff_fn.cutoff", state["backbone.rbf.centres"])).flatten()[-1])
+        if not math.isclose(above_zero("cutoff", cutoff), theirs, rel_tol=1e-6):
+            raise ValueError(f"cutoff is {cutoff}, and these weights were trained with {theirs:g}; give that.")
         n_types, features = state["embedding.scalar.weight"].shape
         filters = [x for name, x in state.items() if name.endswith("filter_net.0.weight")]
         model = cls(features, len(filters), filters[0].shape[1], cutoff, "sum", features, (), n_types)
@@ -483,6 +494,9 @@ class PaiNN(nn.Module):
     def check(self, charge: Tensor, pos: Tensor, vel: Tensor | None, edge_index: Tensor | None) -> None:
         "Raise ValueError on input that does not fit; see `representation`."
         if torch.compiler.is_compiling(): return  # compiled code cannot ask about values
+        for name, x in dict(charge=charge, pos=pos, vel=vel, edge_index=edge_index).items():
+            if isinstance(x, Tensor) or x is None and name in ("vel", "edge_index"): continue
+            raise ValueError(f"{name} is a {type(x).__name__}; give a tensor.")
         shape = tuple(pos.shape)
         if len(shape) not in (2, 3) or shape[-1] != 3:
             raise ValueError(f"pos has shape {shape}; expected (nodes, 3) or (B, N, 3).")

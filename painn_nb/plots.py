@@ -37,6 +37,8 @@ def table_of(
 ) -> pd.DataFrame:
     "The table of captures. Raises ValueError where it is empty, or has no such statistic."
     table = stats if isinstance(stats, pd.DataFrame) else Run(stats).stats
+    if missing := [name for name in ("step", "site", "stat", "value") if name not in table]:
+        raise ValueError(f"this table has no column {', '.join(missing)}; give Run.stats, or a run directory.")
     if table.empty: raise ValueError("there are no captures; debug_layer_stats_every=1 takes one at every step.")
     part = table if stat is None else table[table.stat == stat]
     if part.empty: raise ValueError(f"there is no statistic {stat!r}; there are {', '.join(table.stat.unique())}.")
@@ -150,6 +152,12 @@ def cross_out(ax, rows, values, k, color):
     lost = rows[~np.isfinite(values)].unique()
     ax.plot(lost, np.full(len(lost), 0.97 - 0.04 * k), "x", color=color, transform=ax.get_xaxis_transform())
 
+# %% ../nbs/17_plots.ipynb #d1e850a0
+def by_name(runs):
+    "The same runs. ValueError where they have no names, or where there is none."
+    if isinstance(runs, Mapping) and runs: return runs
+    raise ValueError(f"runs is {runs!r:.60}; give runs by name, as {{'R2': Run('runs/painn/…')}}.")
+
 # %% ../nbs/17_plots.ipynb #16d05703
 def plot_comparison(
     runs: Mapping[str, Source],  # by name
@@ -160,7 +168,7 @@ def plot_comparison(
     """One statistic across layers (or sites) for several runs on shared log axes; a run without it has no line.
 
     A line for the largest finite value of all steps, a shade down to the median; × at the top: not finite."""
-    tables = {name: table_of(stats) for name, stats in runs.items()}
+    tables = {name: table_of(stats) for name, stats in by_name(runs).items()}
     if step is not None: tables = {name: at_step(table, step) for name, table in tables.items()}
     together = pd.concat([table.assign(run=name) for name, table in tables.items()])
     together, row = with_rows(table_of(together, stat))
@@ -204,7 +212,7 @@ def plot_runs(
     Of a run without this statistic that is said. Raises ValueError where none has it."""
     figure = figure or plt.figure(figsize=(12, 6.5))
     figure.set_layout_engine("constrained")
-    readouts = {name: read_out(run) for name, run in runs.items()}
+    readouts = {name: read_out(run) for name, run in by_name(runs).items()}
     tables = {name: r.stats if layers is None else r.stats[r.stats.layer.isin(layers)] for name, r in readouts.items()}
     values = log10(table_of(pd.concat(tables.values()), stat).value)
     top, bottom = figure.subfigures(2)  # pyrefly: ignore[not-iterable]
@@ -336,6 +344,8 @@ def plot_loss(
     "Training error of both targets per step on a log axis, with the ballistic baseline as dashed lines."
     ax = ax or plt.gca()
     table = metrics if isinstance(metrics, pd.DataFrame) else Run(metrics).metrics
+    if missing := [name for name in ("step", "pos_dt", "vel") if name not in table]:
+        raise ValueError(f"this table has no column {', '.join(missing)}; give Run.metrics, or a run directory.")
     for k, target in enumerate(("pos_dt", "vel")):
         ax.plot(table.step, table[target].where(np.isfinite(table[target])), label=target, color=colour(k))
         if ballistic: ax.axhline(float(ballistic[target]), ls="--", lw=1, color=colour(k), label=f"{target}, ballistic")

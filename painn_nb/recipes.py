@@ -180,10 +180,10 @@ def find_recipe(
     within: tuple[Path, ...] = (),  # see `read_recipe`
 ) -> Recipe:
     "The recipe that is called so. Raises ValueError with the list of what exists."
-    if run in RECIPES: return RECIPES[run]
+    if isinstance(run, str) and run in RECIPES: return RECIPES[run]
     if str(run).endswith(".toml"): return read_recipe(run, within)
     own = own_recipes()
-    if run in own: return read_recipe(own[run], within)
+    if isinstance(run, str) and run in own: return read_recipe(own[run], within)
     known = ", ".join([*RECIPES, *own])
     raise ValueError(f"run is {run!r}; the recipes are {known}, or give the path of a .toml file.")
 

@@ -35,13 +35,23 @@ def to_json(
 ) -> str:
     """Strict JSON; numbers that are not finite become the strings Infinity, -Infinity and NaN.
 
-    Raises ValueError or TypeError on what JSON cannot hold."""
-    return json.dumps(finite(x), indent=indent, allow_nan=False)
+    Raises ValueError on what JSON cannot hold."""
+    try: return json.dumps(finite(x), indent=indent, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as e:
+        what = f"{x!r:.60} is nothing that JSON holds ({e})"
+        raise ValueError(f"{what}; give mappings, lists, texts and numbers.") from None
 
 # %% ../nbs/08_records.ipynb #f31049e8
+def to_write(path: Path) -> Path:
+    "The same path. ValueError where no file can be there."
+    if path.is_dir(): raise ValueError(f"{path} is a folder; give a file.")
+    if not path.parent.is_dir(): raise ValueError(f"{path} cannot be written: {path.parent} is no folder; make it.")
+    return path
+
 @contextmanager
 def beside(path: Path) -> Generator[Path, None, None]:
     "A file of this process alone to write to; it takes the place of `path` in the end, and is gone after an error."
+    to_write(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     aside.unlink(missing_ok=True)  # of a process that was killed; or a link, which would be written through
     try:
@@ -85,11 +95,13 @@ class Records:
 
     def append(self, record: Mapping[str, Any]) -> None:
         "Add a record at the end. After a crash, `rewind` first: it removes a torn line."
-        with open(self.path, "a", encoding="utf-8", opener=not_through_a_link) as f: f.write(to_json(record) + "\n")
+        line = to_json(record) + "\n"
+        with open(to_write(self.path), "a", encoding="utf-8", opener=not_through_a_link) as f: f.write(line)
 
     def _lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
         "Each line that holds a record, and the record."
         if not self.path.exists(): return
+        if self.path.is_dir(): raise ValueError(f"{self.path} is a folder; give a file.")
         with self.path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try: record = orjson.loads(line)

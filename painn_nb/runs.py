@@ -110,20 +110,26 @@ class Run:
         "The captures as the file holds them."
         return Records(self.path / "layer_stats.jsonl")
 
+    def _captures(self) -> Iterator[Capture]:
+        "One capture after the other; what is wrong is told with its place."
+        for k, record in enumerate(self._there.records, 1):
+            try: yield from_record(record)
+            except ValueError as e: raise ValueError(f"record {k} of {str(self.records.path)!r}: {e}") from None
+
     @property
     def captures(self) -> list[Capture]:
         "What was captured, in the order of steps."
-        return [from_record(record) for record in self._there.records]
+        return list(self._captures())
 
     @property
     def stats(self) -> pd.DataFrame:
         "The captures as a tidy table, see `stats_table`."
-        return stats_table(map(from_record, self._there.records))
+        return stats_table(self._captures())
 
     @property
     def reported(self) -> pd.DataFrame:
         "What reports and figures of a whole run show, see `readings.reported`: a third of `stats`."
-        return stats_table(reported(map(from_record, self._there.records)))
+        return stats_table(reported(self._captures()))
 
     @property
     def epochs(self) -> Records:
@@ -133,7 +139,11 @@ class Run:
     @property
     def metrics(self) -> pd.DataFrame:
         "A row per epoch, with the columns `METRICS`."
-        return pd.DataFrame(list(self._there.epochs), columns=METRICS).astype(float).astype({"epoch": int, "step": int})
+        table = pd.DataFrame(list(self._there.epochs), columns=METRICS)
+        try: return table.astype(float).astype({"epoch": int, "step": int})
+        except (TypeError, ValueError) as e:
+            what = f"{str(self.epochs.path)!r} is damaged: {e}"
+            raise ValueError(f"{what}; restore it, or remove what is no number.") from None
 
     @property
     def ended(self) -> bool:
@@ -143,7 +153,9 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         "How it ended: `outcome`, `early_failure`, `forecasts`, `top_metrics`; of a training also held-out errors."
-        return self._mapping("summary.json", "it has not ended")
+        found = self._mapping("summary.json", "it has not ended")
+        if "outcome" in found: return found
+        raise ValueError(f"{str(self.path / 'summary.json')!r} is damaged: it has no outcome; delete it, and resume.")
 
     @property
     def outcome(self) -> str:
@@ -153,7 +165,7 @@ class Run:
     @property
     def failure(self) -> dict[str, Any] | None:
         "The early failure: step, site and what; None where there was none."
-        return self.summary["early_failure"] if self.ended else None
+        return self.summary.get("early_failure") if self.ended else None
 
     @property
     def report(self) -> str:
@@ -167,7 +179,10 @@ class Run:
         if not weights.exists():
             raise ValueError(f"{str(self.path)!r} has no model.pt; it is kept when a run ends, and not committed.")
         model = build_model(dataclasses.replace(self.config, device="cpu"))
-        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        try: model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except OSError: raise
+        except Exception as e:  # many kinds, by what is wrong
+            raise ValueError(f"{str(weights)!r} does not hold weights of this run; restore it, or run again.") from e
         return model
 
 # %% ../nbs/11_runs.ipynb #789ebcbe
@@ -479,7 +494,9 @@ class Packed(NamedTuple):
     metrics: pd.DataFrame  # a row per epoch, as of `Run.metrics`
 
     def captures(self, run_id: str) -> list[Capture]:
-        "What was captured in one run, in the order of steps."
+        "What was captured in one run, in the order of steps. ValueError where there is no such run."
+        if run_id not in set(self.runs.run_id):
+            raise ValueError(f"run_id is {run_id!r}; the packed runs are {', '.join(self.runs.run_id):.300}.")
         rows = self.stats[self.stats.run_id == run_id].itertuples()
         return [Capture(step, map(reading_of, of_step)) for step, of_step in groupby(rows, key=attrgetter("step"))]
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils._pytree import tree_map
 
+from .checks import a_module
 from .reductions import STATISTICS, larger, mean_of_both, measure, measure_before, on_host
 
 # %% ../nbs/03_sites.ipynb #167cc74c
@@ -145,7 +146,7 @@ def sites(model: nn.Module) -> dict[str, Site]:
     """All sites of a model in the order of its modules: by the name that they were given, else by their path.
 
     Raises ValueError where it is no module."""
-    if not isinstance(model, nn.Module): raise ValueError(f"model is {model!r:.60}; give a torch.nn.Module.")
+    a_module(model)
     found = {path: m for path, m in model.named_modules() if isinstance(m, Site)}
     times = Counter(site.name for site in found.values())
     return {site.name if site.name and times[site.name] == 1 else path: site for path, site in found.items()}

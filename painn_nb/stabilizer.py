@@ -13,7 +13,6 @@ import copy
 import dataclasses
 import inspect
 import math
-import numbers
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUseDefault
 from torch import Tensor, nn
 from typing_extensions import dataclass_transform
 
+from .checks import a_module, above_zero, whole_number
 from .modules import as_layout, classes, is_called, layouts, matching, modules, split, whole_name
 from .sites import Site, sites
 
@@ -41,9 +41,7 @@ class Stabilizer(nn.Module):
 
     def __init__(self, strength: float):
         super().__init__()
-        is_number = isinstance(strength, numbers.Real) and not isinstance(strength, bool)
-        if not (is_number and math.isfinite(strength) and strength > 0):
-            raise ValueError(f"{type(self).__name__} has strength {strength!r}; it must be a finite number above 0.")
+        above_zero(f"the strength of {type(self).__name__}", strength)
         self.register_buffer("strength", torch.tensor(strength, dtype=torch.float64), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,7 +157,7 @@ class LayerScale(Stabilizer):
         features: int,  # channels, F
     ):
         super().__init__(strength)
-        self.weight = nn.Parameter(torch.full((features,), float(strength)))
+        self.weight = nn.Parameter(torch.full((whole_number("features", features),), float(strength)))
 
     def act(self, x: Tensor) -> Tensor: return self.weight * x
 
@@ -283,8 +281,9 @@ class Entering(Attached):
 
 # %% ../nbs/05_stabilizer.ipynb #9e48a2c4
 def attached(model: nn.Module) -> dict[str, Site]:
-    "The sites that `attach` set at outputs of modules, by name."
-    hooks = [hook for m in model.modules() for hook in m._forward_hooks.values() if isinstance(hook, Attached)]
+    "The sites that `attach` set at outputs of modules, by name. ValueError where the model is none."
+    of_all = [hook for m in a_module(model).modules() for hook in m._forward_hooks.values()]
+    hooks = [hook for hook in of_all if isinstance(hook, Attached)]
     return {hook.site.name: hook.site for hook in hooks}
 
 def in_order(module):

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from .ablation import resume_experiment, run_experiment
+from .checks import whole_number
 from .process import terminable
 from .recipes import Config, find_recipe, resolve_device
 from .records import to_json
@@ -148,7 +149,10 @@ def sweep(
     Several sweeps may share a folder, and one that was stopped goes on when it is called again. Raises ValueError on a
     wrong job before anything is begun, and RuntimeError at the end where jobs failed."""
     if isinstance(executor, ThreadPoolExecutor): raise ValueError("executor has threads; runs need a process each.")
-    if workers is not None and workers < 1: raise ValueError(f"workers is {workers}; expected a number from 1.")
+    if workers is not None: whole_number("workers", workers)
+    if not isinstance(jobs, Iterable): raise ValueError(f"jobs is {jobs!r}; give a list, as [dict(run='R2', seed=1)].")
+    if not isinstance(runs_dir, (str, os.PathLike)):
+        raise ValueError(f"runs_dir is {runs_dir!r}; give the path of a folder.")
     tasks, runs_dir = [proven(k, job) for k, job in enumerate(jobs)], Path(runs_dir).absolute()
     try: (runs_dir / ".claims").mkdir(parents=True, exist_ok=True)
     except OSError as e:

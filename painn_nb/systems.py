@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .checks import whole_number
+
 # %% ../nbs/00_systems.ipynb #b026a988
 @dataclass(frozen=True)
 class Trajectories:
@@ -89,8 +91,8 @@ def gravity(
     """Unit masses under softened gravity: the system behind the dataset `nbody_small`.
 
     Positions and velocities (n_traj, frames, n, 3). ValueError where a number is below 1."""
-    for name, value in dict(n_traj=n_traj, n=n, frames=frames).items():
-        if value < 1: raise ValueError(f"{name} is {value}; gravity needs at least 1.")
+    for name, value in dict(n_traj=n_traj, n=n, frames=frames).items(): whole_number(name, value)
+    whole_number("seed", seed, least=0)
     generator = torch.Generator().manual_seed(seed)
     pos, vel = torch.randn(2, 3, n, n_traj, generator=generator, dtype=torch.float64).to(device)
     vel = vel - vel.mean(1, keepdim=True)
@@ -155,6 +157,9 @@ def charged(
 
     Positions and velocities (T, frames, 5, 3). ValueError for numbers below 0, for no number, and for other frames."""
     numbers = range(index) if isinstance(index, int) else index
+    if not isinstance(numbers, Sequence) or not all(isinstance(number, int) for number in numbers):
+        raise ValueError(f"index is {index!r}; give a number of trajectories, or a list of their numbers.")
+    whole_number("seed", seed, least=0)
     if not len(numbers) or min(numbers) < 0:
         raise ValueError(f"index is {index}; charged needs trajectory numbers from 0, at least one.")
     if not 1 <= frames <= CHARGED.frames:

@@ -8,7 +8,6 @@ __all__ = ['Keeper', 'Watch', 'makers', 'culprits', 'watch', 'examine']
 # %% ../nbs/13_watch.ipynb #8f382393
 import itertools
 import math
-import operator
 import warnings
 import weakref
 from collections import deque
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from .checks import whole_number
 from .diagnostics import WINDOW, forecast
 from painn_nb.modules import (
     Layout, Which, chosen, following, forget_compiled, is_called, is_mask, layouts, numbers, readable, select, split,
@@ -303,7 +303,8 @@ class Watch:
     def read(self, step: int) -> Capture:
         """What the forward passes since the last reading showed, in the order of the pass.
 
-        One transfer from the device. Raises RuntimeError where there was no forward pass."""
+        One transfer from the device. Raises RuntimeError where there was no forward pass, ValueError on no step."""
+        whole_number("step", step, least=0)
         sites, rows, training = self.sites.values(), self.rows.values(), self.training.values()
         buffers = [b for site in sites for b in (site.entries, site.value, site.before)]
         buffers += [row.values for row in rows] + [t.read() for t in training]
@@ -331,7 +332,7 @@ class Watch:
     def capture(self, step: int) -> Capture:
         """`read`, kept. Warns, once each, of sites that are heading for an overflow, see `forecast`, and of attached
         stabilizers that nothing has passed."""
-        capture = self.read(operator.index(step))
+        capture = self.read(step)
         self.keep.append(capture.record)
         self.recent.append(capture)
         for f in forecast(self.recent, self.limits or self.limit):
