@@ -8,6 +8,7 @@ __all__ = ['METRICS', 'LONGEST', 'COLUMNS', 'Run', 'runs', 'new_run', 'provenanc
 
 # %% ../nbs/11_runs.ipynb #316c4bdb
 import dataclasses
+import io
 import json
 import os
 import platform
@@ -103,7 +104,8 @@ class Run:
         "The settings of a training run. ValueError where there are such that this version does not know."
         about = self.about
         if strange := not_ours(about): raise ValueError(f"{str(self.path / 'config.json')!r} is newer: {strange}.")
-        return config_of(about)
+        try: return config_of(about)
+        except ValueError as e: raise ValueError(f"{str(self.path / 'config.json')!r}: {e}") from None
 
     @property
     def records(self) -> Records:
@@ -179,8 +181,8 @@ class Run:
         if not weights.exists():
             raise ValueError(f"{str(self.path)!r} has no model.pt; it is kept when a run ends, and not committed.")
         model = build_model(dataclasses.replace(self.config, device="cpu"))
-        try: model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except OSError: raise
+        saved = io.BytesIO(weights.read_bytes())
+        try: model.load_state_dict(torch.load(saved, map_location="cpu", weights_only=True))
         except Exception as e:  # many kinds, by what is wrong
             raise ValueError(f"{str(weights)!r} does not hold weights of this run; restore it, or run again.") from e
         return model
@@ -504,11 +506,14 @@ class Packed(NamedTuple):
 def packed(
     folder: str | Path,  # see `pack`
 ) -> Packed:
-    "The packed runs of a folder. Raises ValueError where there are none."
-    try: table, stats, metrics = (pd.read_parquet(Path(folder) / f"{name}.parquet") for name in TABLES)
+    "The packed runs of a folder. Raises ValueError where there are none, or where they are damaged."
+    try:
+        table, stats, metrics = (pd.read_parquet(Path(folder) / f"{name}.parquet") for name in TABLES)
+        return Packed(table, stats.astype({"layer": "Int16"}), metrics)
     except FileNotFoundError as e:
         raise ValueError(f"{str(folder)!r} holds no packed runs ({e}); make them with pack.") from None
-    return Packed(table, stats.astype({"layer": "Int16"}), metrics)
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ValueError(f"the packed runs in {str(folder)!r} are damaged ({e}); make them anew with pack.") from None
 
 # %% ../nbs/11_runs.ipynb #5ed2aec2
 def packed_row(row: dict[Any, Any]) -> dict[Any, Any]:

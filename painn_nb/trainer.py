@@ -6,6 +6,7 @@
 __all__ = ['NOT_AGAIN', 'learning_rate', 'restore', 'errors_of', 'forward_backward', 'early_failure', 'evaluate', 'trainer_nbody']
 
 # %% ../nbs/15_trainer.ipynb #0fb94145
+import io
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -52,8 +53,8 @@ BEGIN_ANEW = "remove it, and the run begins anew"
 
 def loaded(checkpoint, device):
     "What a checkpoint holds: tensors and numbers, and nothing that is executed."
-    try: return torch.load(checkpoint, map_location=device, weights_only=True)
-    except OSError: raise
+    saved = io.BytesIO(checkpoint.read_bytes())  # an error of the disk is none of what was read
+    try: return torch.load(saved, map_location=device, weights_only=True)
     except Exception: raise ValueError(f"{checkpoint} is damaged; {BEGIN_ANEW}.") from None
 
 # %% ../nbs/15_trainer.ipynb #0e412f5c
