@@ -27,7 +27,7 @@ from .checks import whole_number
 from .diagnostics import BLOWN, BLOWN_LOSS
 from .plots import colour
 from .recipes import RECIPES, Config, differing, exactly
-from .runs import Packed, config_of, packed, packed_row, row_of, runs_in, update_log
+from .runs import DAMAGED, Packed, config_of, packed, packed_row, row_of, runs_in, update_log
 
 # %% ../nbs/17_comparison.ipynb #7b813b2e
 TRAINING = ("clip_gradients_norm", "clip_gradients_zscore", "clip_gradients_ratio", "nonfinite",
@@ -145,7 +145,7 @@ def outcomes(
     rows, left_out = {}, []
     for name, read in readers(source):
         try: rows[name] = outcome_row(*read())
-        except (ValueError, TypeError, KeyError) as e: left_out.append(f"{name}: {e}")
+        except DAMAGED as e: left_out.append(f"{name}: {e}")
     table = pd.DataFrame(list(rows.values()), index=list(rows))
     if not table.empty:
         settle(table)

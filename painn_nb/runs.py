@@ -188,6 +188,8 @@ class Run:
         return model
 
 # %% ../nbs/11_runs.ipynb #789ebcbe
+DAMAGED = (ValueError, TypeError, KeyError, AttributeError)  # what reading a damaged run can raise
+
 def runs_in(folder: str | Path) -> list[Run]:
     "The runs of a folder, oldest first."
     return [Run(path.parent) for path in sorted(Path(folder).glob("painn/*/config.json"))]
@@ -197,6 +199,7 @@ def row_of(run: Run) -> dict[str, Any]:
     "A run as a row of `runs`."
     about, summary = run.about, run.summary if run.ended else {}
     failure = summary.get("early_failure") or {}
+    if not isinstance(failure, dict): raise ValueError(f"its early failure is {failure!r:.40}, and no JSON object")
     return {
         "run_dir": run.path, **about, **(dataclasses.asdict(config_of(about)) if "run" in about else {}),
         "outcome": summary.get("outcome", "unfinished"),
@@ -218,7 +221,7 @@ def runs(
     rows = []
     for run in runs_in(folder):
         try: rows.append(row_of(run))
-        except (ValueError, TypeError, KeyError, AttributeError) as e:
+        except DAMAGED as e:
             warnings.warn(f"{run.address} is left out: {e}", stacklevel=2)
             continue
         about = run.about
@@ -383,7 +386,8 @@ def append_log(run: Run) -> Path:
     A report says where its run was made. So a run that was renamed or copied since has no second section."""
     folder = run.path.resolve().parent
     def with_reports(text):
-        for r in [run] if text else [Run(path.parent) for path in sorted(folder.glob("*/summary.json"))]:
+        of_all = sorted(path.parent for path in folder.glob("*/summary.json") if (path.parent / "report.md").is_file())
+        for r in [run] if text else map(Run, of_all):
             where = next((line for line in r.report.splitlines() if line.startswith("Run dir: ")), r.report)
             earlier = next((part for part in text.split("\n---\n") if where in part.splitlines()), None)
             text = text + section(r) if earlier is None else text.replace(earlier, f"\n{r.report}", 1)
@@ -469,15 +473,23 @@ def stacked(tables):
 def pack(
     folder: str | Path,  # the one above `painn`
 ) -> None:
-    "Write runs.parquet, captures.parquet and metrics.parquet into a folder of runs; ValueError where it has none."
+    """Write runs.parquet, captures.parquet and metrics.parquet into a folder of runs.
+
+    A run that is damaged is left out with a warning. ValueError where none is left."""
     folder = Path(folder)
     found = runs_in(folder)
-    if not found: raise ValueError(f"{str(folder)!r} has no runs to pack; expected are painn/<run>/config.json.")
-    rows = [flat(run) for run in found]
+    rows, stats, metrics = [], {}, {}
+    for run in found:
+        try: row, captured, trained = flat(run), run.stats, run.metrics
+        except DAMAGED as e:
+            warnings.warn(f"{run.address} is left out: {e}", stacklevel=2)
+            continue
+        rows.append(row)
+        stats[run.path.name], metrics[run.path.name] = captured, trained
+    if not rows: raise ValueError(f"{str(folder)!r} has no runs to pack; expected are painn/<run>/config.json.")
     tables = {
         "runs": {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)},
-        "captures": stacked({run.path.name: run.stats for run in found}),
-        "metrics": stacked({run.path.name: run.metrics for run in found}),
+        "captures": stacked(stats), "metrics": stacked(metrics),
     }
     for name, columns in tables.items(): write_table(folder / f"{name}.parquet", TABLES[name], columns)
 

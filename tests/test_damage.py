@@ -1,5 +1,6 @@
 """Files that were cut, garbled, shuffled or doubled: they are read, or a sentence says what is wrong."""
 
+import json
 import shutil
 import tempfile
 import warnings
@@ -7,17 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import TINY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from painn_nb.ablation import new_experiment, resume_experiment
+from painn_nb.ablation import new_experiment, resume_experiment, run_experiment
+from painn_nb.cli import main
 from painn_nb.comparison import compare
 from painn_nb.grids import find_grid, read_grid
 from painn_nb.plots import plot_heatmap, plot_loss
 from painn_nb.recipes import build_model, resolve
 from painn_nb.runs import Run, append_log, pack, packed, runs
+from painn_nb.sweeps import sweep
 from painn_nb.trainer import restore
+from painn_nb.widgets import RunBrowser
 
 ROOT = Path(__file__).parents[1]
 GOOD = min((ROOT / "runs" / "painn").glob("*__R2_full"))
@@ -216,3 +221,74 @@ def test_a_file_that_was_cut_has_the_records_before_the_cut(name, whole):
         found = list(type(of_original)(path))
         assert found == list(of_original)[:complete]
     cut_at()
+
+
+def emptied(run): (run / "config.json").write_text("")
+def halved(run): (run / "config.json").write_text((run / "config.json").read_text()[:99])
+def bare(run): (run / "config.json").write_text('{"run": "R2"}')
+def of_a_list(run): (run / "config.json").write_text("[1, 2]")
+def with_a_foreign_setting(run): put(run, "config.json", clip_everything=3)
+def of_a_newer_schema(run): put(run, "config.json", schema=99, lattice="cubic")
+def of_bad_values(run): put(run, "config.json", features="many", clip_mu_norm=-1)
+def of_a_foreign_recipe(run): put(run, "config.json", run="R9")
+def without_outcome(run): (run / "summary.json").write_text("{}")
+def with_half_a_summary(run): (run / "summary.json").write_text('{"outcome": "compl')
+def with_foreign_errors(run): put(run, "summary.json", held_out={"energy": 1.0}, early_failure="yes")
+def without_report(run): (run / "report.md").unlink()
+def of_broken_captures(run): (run / "layer_stats.jsonl").write_text('{"x": 1}\n')
+def of_broken_metrics(run): (run / "metrics.jsonl").write_bytes(b"\xff\xfe\n")
+def a_folder_for_a_file(run): (run / "config.json").unlink(), (run / "config.json").mkdir()
+def foreign(run): shutil.rmtree(run), run.mkdir(), (run / "notes.txt").write_text("mine")
+def a_file(run): shutil.rmtree(run), run.write_text("mine")
+
+
+def put(path, name, /, **values):
+    text = json.loads((path / name).read_text()) | values
+    (path / name).write_text(json.dumps(text))
+
+
+NEIGHBOURS = [emptied, halved, bare, of_a_list, with_a_foreign_setting, of_a_newer_schema, of_bad_values,
+              of_a_foreign_recipe, without_outcome, with_half_a_summary, with_foreign_errors, without_report,
+              of_broken_captures, of_broken_metrics, a_folder_for_a_file, foreign, a_file]
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory):
+    "Two runs that have ended, one of R0 and one of R2."
+    folder = tmp_path_factory.mktemp("healthy")
+    for run in ("R0", "R2"): run_experiment(run, folder, seed=7, **TINY)
+    return folder
+
+
+@pytest.mark.parametrize("damage", NEIGHBOURS)
+def test_a_damaged_neighbour_takes_no_other_along(damage, healthy, tmp_path, monkeypatch):
+    "In every command, in the table of runs, in comparisons, in packs, in sweeps, in the browser and in the run log."
+    monkeypatch.setattr("painn_nb.widgets.project_root", lambda: tmp_path)
+    folder = tmp_path / "runs"
+    shutil.copytree(healthy, folder)
+    good = sorted((folder / "painn").iterdir())
+    named = folder / "painn" / "2026-01-01_00-00-00__<odd> name"
+    shutil.copytree(good[1], named)
+    damage(named)
+    def command(*args):
+        done = CliRunner().invoke(main, [*map(str, args)])
+        assert done.exit_code == 0, (args, done.output, done.exception)
+        return done.output
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table = runs(folder)
+        assert {run.name for run in good} <= {path.name for path in table.run_dir}
+        assert {"R0", "R2"} <= set(compare(folder).run)
+        pack(folder)
+        assert {run.name for run in good} <= set(packed(folder).runs.run_id)
+        assert {"R0", "R2"} <= set(compare(packed(folder)).run)
+        assert {run.name for run in good} <= {run.path.name for run in RunBrowser().runs.options.values()}
+    out = command("compare", folder)
+    assert "R0" in out and "R2" in out
+    (folder / "ABLATION.md").unlink()
+    command("run", "R1", "--runs-dir", folder, *(f"--{k.replace('_', '-')}={v}" for k, v in TINY.items()))
+    log = command("log", folder)
+    assert all(name in log for name in ("## R0_diag", "## R1_resid0_5", "## R2_full"))
+    command("explain", "R0_diag", "--runs-dir", folder)
+    again = sweep([dict(run=run, seed=7, **TINY) for run in ("R0", "R2")], folder, workers=1)
+    assert {run.path.name for run in again} == {run.name for run in good}
