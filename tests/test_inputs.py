@@ -54,6 +54,20 @@ def watched_at(step):
         w.capture(step)
 
 
+def numberless():
+    "A module that gets no tensor."
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = nn.Identity()
+
+        def forward(self, x): return self.part(3) + x
+
+    other = Net()
+    attach(other, "part", lambda: Clamp(1), input=0)
+    other(x)
+
+
 CASES = [
     (lambda: resolve(3), "run is 3; the recipes are R0, R1, R2, R3, or give the path of a .toml"),
     (lambda: resolve(None), "run is None; the recipes are R0, R1, R2, R3, or give the path of a"),
@@ -359,6 +373,10 @@ CASES = [
     (lambda: to_csv([], EMPTY), "tests is a folder; give a file."),
     (lambda: sweep([dict(run="R2")], EMPTY, workers="2"), "workers is '2'; it must be a whole number from 1."),
     (lambda: sweep([dict(run="R2")], EMPTY, workers=True), "workers is True; it must be a whole number from 1."),
+    (lambda: attach(net, "0", lambda: Clamp(1), input="zz"), "input is 'zz', and Linear takes input."),
+    (lambda: attach(net, "0", lambda: Clamp(1), input=7), "input is 7, and Linear takes input."),
+    (lambda: numberless(), "gets a stabilizer, but no tensor comes into Identity as 'input'; give `input`, its position"),
+    (lambda: watching(net, run_dir=__file__), ", which is a file; give a folder."),
 ]
 
 
