@@ -80,7 +80,7 @@ def in_blocks(stats: pd.DataFrame) -> pd.Series:
     "Which rows of largest values are of sites in PaiNN's blocks; that of a module is called max alone."
     return stats.block.isin(["inter", "mix"]) & (stats.stat != "max")
 
-def reported(stats: pd.DataFrame) -> pd.DataFrame:
+def of_report(stats: pd.DataFrame) -> pd.DataFrame:
     "The largest values that a report names: in PaiNN's blocks those of the original log, elsewhere all."
     largest = stats[stats.kind == "max"]
     return largest[largest.stat.isin(STATS) | ~in_blocks(largest)]
@@ -98,7 +98,7 @@ def top_metrics(
     n: int = 6,  # at most so many
 ) -> pd.DataFrame:
     "The largest `maxima` that a report names, NaN first: columns metric, as `debug/L5.mix.q_abs_max`, value, step."
-    top = maxima(reported(stats)).sort_values("value", ascending=False, kind="stable", na_position="first").head(n)
+    top = maxima(of_report(stats)).sort_values("value", ascending=False, kind="stable", na_position="first").head(n)
     top["metric"] = [f"debug/{name}" for name in log_names(top)]
     return top[["metric", "value", "step"]].reset_index(drop=True)
 
@@ -110,7 +110,7 @@ HIGHLIGHTS = ("inter.scalar_msg_max", "inter.vector_msg_norm_max", "mix.q_abs_ma
 def highlight_lines(stats: pd.DataFrame) -> list[str]:
     "One line per layer, `L0: mix.q_abs_max=27.184@20; …`; elsewhere per site or module, `encoder.linear1: max=2.3@7`."
     lines: dict[str, dict[str, str]] = {}
-    worst = maxima(reported(stats))
+    worst = maxima(of_report(stats))
     for r, in_block in zip(worst.to_dict("records"), in_blocks(worst)):
         line, name = (f"L{r['layer']}", f"{r['block']}.{r['stat']}") if in_block else (r["site"], "max")
         lines.setdefault(line, {})[name] = f"{name}={r['value']:g}@{r['step']}"

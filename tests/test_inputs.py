@@ -375,7 +375,7 @@ CASES = [
     (lambda: sweep([dict(run="R2")], EMPTY, workers=True), "workers is True; it must be a whole number from 1."),
     (lambda: attach(net, "0", lambda: Clamp(1), input="zz"), "input is 'zz', and Linear takes input."),
     (lambda: attach(net, "0", lambda: Clamp(1), input=7), "input is 7, and Linear takes input."),
-    (lambda: numberless(), "gets a stabilizer, but no tensor comes into Identity as 'input'; give `input`, its position"),
+    (lambda: numberless(), "gets a stabilizer, but no tensor comes into Identity as 'input'; give `input`, its"),
     (lambda: watching(net, run_dir=__file__), ", which is a file; give a folder."),
 ]
 
