@@ -78,6 +78,10 @@ def new_experiment(
     return made
 
 # %% ../nbs/16_ablation.ipynb #702a0f89
+def remove_work(run):
+    "Remove what only a run that goes on has a use for."
+    for name in ("stop", "checkpoint.pt"): (run.path / name).unlink(missing_ok=True)
+
 def train(run):
     config = run.config
     model = build_model(config)
@@ -88,8 +92,8 @@ def train(run):
     errors = {"held_out": evaluate(model, worlds), "ballistic": mean_errors(straight_on)}
     (run.path / "run.ipynb").unlink(missing_ok=True)  # of a run that was stopped and went on
     conclude(run, ended, torch.finfo(getattr(torch, config.dtype)).max, errors)
-    for name in ("stop", *(["checkpoint.pt"] if ended.outcome != "stopped" else [])):
-        (run.path / name).unlink(missing_ok=True)
+    (run.path / "stop").unlink(missing_ok=True)
+    if ended.outcome != "stopped": remove_work(run)
 
 # %% ../nbs/16_ablation.ipynb #4b644318
 @contextmanager
@@ -126,6 +130,7 @@ def resume_experiment(
             remove_leftovers(run.path)
             goes_on = run.outcome == "stopped" and (run.path / "checkpoint.pt").exists()
             if goes_on or not run.ended: train(run)
+            elif run.outcome != "stopped": remove_work(run)  # of who was killed after the last write
     except Timeout as e:
         raise ValueError(f"{str(run.path)!r} is being trained by another process; wait for it or stop it.") from e
     append_log(run)

@@ -32,8 +32,10 @@ def above_zero(
     value: Any,
 ) -> float:
     "The same number. Raises ValueError where it is none, or not finite, or not above 0."
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if is_number and 0 < float(value) < math.inf: return float(value)
+    try:
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if is_number and 0 < float(value) < math.inf: return float(value)
+    except OverflowError: pass  # an integer beyond all floats
     raise ValueError(f"{name} is {value!r}; it must be a finite number above 0.")
 
 # %% ../nbs/00_checks.ipynb #a1fe4a16

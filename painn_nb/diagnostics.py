@@ -128,7 +128,7 @@ def growth_note(stats: pd.DataFrame) -> str:
     "How `q` grows across layers at its worst finite capture."
     if (step := worst_q(stats)) is None: return "No capture has a finite `q`."
     at_worst = stats[(stats.step == step) & (stats.stat == "q_abs_max") & np.isfinite(stats.value)]
-    q = at_worst.set_index("layer").value.sort_index()
+    q = at_worst.drop_duplicates("layer", keep="last").set_index("layer").value.sort_index()
     first, last = q.index[0], q.index[-1]
     with np.errstate(divide="ignore"): decades = np.log10(q[last]) - np.log10(q[first])
     growth = f"{q[first]:g} after L{first}, {q[last]:g} after L{last} ({decades:+.1f} decades)"
@@ -215,7 +215,7 @@ def crossings(
 Limit = float | Mapping[str, float]  # the largest number there is, at all sites or by site
 
 def limits_of(sites: Sequence[str], limit: Limit) -> np.ndarray:
-    return np.array([limit if isinstance(limit, float) else limit.get(site, LARGEST) for site in sites])
+    return np.array([limit.get(site, LARGEST) if isinstance(limit, Mapping) else float(limit) for site in sites])
 
 def as_forecasts(step: int, sites: Sequence[str], expected: np.ndarray) -> list[dict[str, Any]]:
     "The forecasts of one step, the first to get there first."

@@ -27,7 +27,7 @@ from .sites import Site
 @cache
 def in_layer(path: str) -> tuple[int | None, str]:
     "Layer and block that a path lies in: `L5.mix` -> 5, `mix`; None and nothing outside of layers."
-    found = re.match(r"L(\d+)(?:\.(\w+)|$)", path)
+    found = re.match(r"L(\d{1,4})(?:\.(\w+)|$)", path)
     return (int(found[1]), found[2] or "") if found else (None, "")
 
 # %% ../nbs/09_readings.ipynb #7339c017
@@ -231,7 +231,8 @@ def from_record(
         raise ValueError(f"a capture has a step, and this record has only {', '.join(record) or 'nothing'}.")
     values = {**record}
     step = number("step", values.pop("step"))
-    if not step.is_integer(): raise ValueError(f"step is {record['step']!r}; expected is the number of a step.")
+    if not (step.is_integer() and abs(step) < 2**53):
+        raise ValueError(f"step is {record['step']!r}; expected is the number of a step.")
     return Capture(int(step), parsed(tuple(values), tuple(s.name for s in STATISTICS)), as_numbers(values))
 
 # %% ../nbs/09_readings.ipynb #069de563

@@ -72,7 +72,7 @@ class Config(Remedies):
     lr_peak: Annotated[Positive | None, BeforeValidator(off_is_none)] = setting(
         None, "largest learning rate of a linear rise and half a cosine to 0; off: that of the original log")
     warmup: Count = setting(1000, "step of the largest learning rate")
-    checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = setting(
+    checkpoint_seconds: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, allow_inf_nan=False)] = setting(
         30.0, "time between checkpoints, in seconds")
 
     @model_validator(mode="after")

@@ -121,7 +121,9 @@ class Records:
     def __len__(self) -> int: return sum(1 for _ in self)
 
     def rewind(self, next_step: int) -> None:
-        "Keep the records before `next_step` only, so that a run can go on from there."
+        "Keep the records before `next_step` only, so that a run can go on. ValueError on a record without a step."
         with beside(self.path) as aside, aside.open("wb") as kept:
             for line, record in self._lines():
+                if not isinstance(record.get("step"), int):
+                    raise ValueError(f"{self.path} has {line[:40]!r}, which has no number of a step; remove it.")
                 if record["step"] < next_step: kept.write(line.removesuffix(b"\n") + b"\n")

@@ -68,6 +68,8 @@ class Run:
     def _read(self, name, why):
         try: return (self.path / name).read_text(encoding="utf-8")
         except OSError: raise ValueError(f"{str(self.path)!r} has no {name}; {why}.") from None
+        except UnicodeDecodeError as e:
+            raise ValueError(f"{str(self.path / name)!r} is damaged: it is no text ({e}); restore it.") from None
 
     @property
     def _there(self) -> "Run":
@@ -77,7 +79,7 @@ class Run:
     def _mapping(self, name, why):
         text = self._read(name, why)
         try: found = json.loads(text)
-        except ValueError: found = None
+        except (ValueError, RecursionError): found = None
         if isinstance(found, dict): return found
         raise ValueError(f"{str(self.path / name)!r} is damaged: it holds {text[:20]!r}, and no JSON object; "
                          "restore it, or delete the run.")
@@ -125,7 +127,9 @@ class Run:
 
     @property
     def stats(self) -> pd.DataFrame:
-        "The captures as a tidy table, see `stats_table`."
+        """The captures as a tidy table, see `stats_table`.
+
+        Columns of words are categoricals: to join them, or to compare two of them, `.astype("str")` gives strings."""
         return stats_table(self._captures())
 
     @property
@@ -188,16 +192,26 @@ class Run:
         return model
 
 # %% ../nbs/11_runs.ipynb #789ebcbe
-DAMAGED = (ValueError, TypeError, KeyError, AttributeError)  # what reading a damaged run can raise
+DAMAGED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)  # what reading a damaged run can raise
 
 def runs_in(folder: str | Path) -> list[Run]:
     "The runs of a folder, oldest first."
     return [Run(path.parent) for path in sorted(Path(folder).glob("painn/*/config.json"))]
 
 # %% ../nbs/11_runs.ipynb #82ead97d
+KINDS = {  # of what config.json and summary.json say; all can be missing
+    "run": str, "name": str, "purpose": str, "device_name": str, "git_commit": str, "outcome": str,
+    "compiled": bool, "schema": int, "versions": dict,
+}
+
 def row_of(run: Run) -> dict[str, Any]:
     "A run as a row of `runs`."
     about, summary = run.about, run.summary if run.ended else {}
+    for name, kind in KINDS.items():
+        value = (about | summary).get(name)
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(f"its {name} is {value!r:.40}; expected is {kind.__name__}")
+        if isinstance(value, str): value.encode()  # what is no text is told here, and not by who writes a table
     failure = summary.get("early_failure") or {}
     if not isinstance(failure, dict): raise ValueError(f"its early failure is {failure!r:.40}, and no JSON object")
     return {
@@ -373,7 +387,9 @@ def update_log(
     "Change `ABLATION.md` while nobody else does; returns its path. TimeoutError where another process holds it."
     log, head = folder / "ABLATION.md", log_head()
     with waited_for(log.with_name(".ABLATION.md.lock"), log):
-        before = log.read_text(encoding="utf-8") if log.exists() else head
+        try: before = log.read_text(encoding="utf-8") if log.exists() else head
+        except UnicodeDecodeError as e:
+            raise ValueError(f"{log} is no text ({e}); put it elsewhere, and a new one is made.") from None
         if not before.startswith(head): head = ""  # that of another version stays
         after = head + sections(before.removeprefix(head))
         if after != before or not log.exists(): write_atomic(log, after)
@@ -386,9 +402,13 @@ def append_log(run: Run) -> Path:
     A report says where its run was made. So a run that was renamed or copied since has no second section."""
     folder = run.path.resolve().parent
     def with_reports(text):
-        of_all = sorted(path.parent for path in folder.glob("*/summary.json") if (path.parent / "report.md").is_file())
-        for r in [run] if text else map(Run, of_all):
-            where = next((line for line in r.report.splitlines() if line.startswith("Run dir: ")), r.report)
+        for r in [run] if text else [Run(path.parent) for path in sorted(folder.glob("*/summary.json"))]:
+            try: report = r.report
+            except ValueError as e:
+                if r.path.resolve() == run.path.resolve(): raise
+                warnings.warn(f"{r.address} is left out of the log: {e}", stacklevel=4)
+                continue
+            where = next((line for line in report.splitlines() if line.startswith("Run dir: ")), report)
             earlier = next((part for part in text.split("\n---\n") if where in part.splitlines()), None)
             text = text + section(r) if earlier is None else text.replace(earlier, f"\n{r.report}", 1)
         return text
@@ -457,9 +477,10 @@ def write_table(path, about, columns):
 def flat(run):
     "A run as a row of packed runs: that of `runs`, with the versions side by side and what was changed in words."
     row = row_of(run)
-    versions, changed = row.pop("versions", {}), row.pop("changed", {})
+    versions, changed = row.pop("versions", None) or {}, row.pop("changed", None) or {}
+    for name in row.keys() - {*COLUMNS, *HELP, "run_dir"}: row[name] = f"{row[name]}"  # whatever another version has
     row["changed"] = ", ".join(f"{name} {value}" for name, value in changed.items())
-    return {"run_id": row.pop("run_dir").name, **row, **{f"version_{name}": v for name, v in versions.items()}}
+    return {"run_id": row.pop("run_dir").name, **row, **{f"version_{name}": f"{v}" for name, v in versions.items()}}
 
 # %% ../nbs/11_runs.ipynb #9b3c9f2b
 def stacked(tables):

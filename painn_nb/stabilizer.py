@@ -22,6 +22,7 @@ from functools import partial
 from itertools import product
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 import torch
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -379,7 +380,7 @@ def detach(model: nn.Module) -> None:
 
 # %% ../nbs/05_stabilizer.ipynb #d5ef97f1
 def refuse_bool(value: object) -> object:
-    if isinstance(value, bool): raise PydanticCustomError("number", "Input should be a number")
+    if isinstance(value, (bool, np.bool_)): raise PydanticCustomError("number", "Input should be a number")
     return value
 
 # %% ../nbs/05_stabilizer.ipynb #d97ed7ac

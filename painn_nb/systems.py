@@ -91,8 +91,8 @@ def gravity(
     """Unit masses under softened gravity: the system behind the dataset `nbody_small`.
 
     Positions and velocities (n_traj, frames, n, 3). ValueError where a number is below 1."""
-    for name, value in dict(n_traj=n_traj, n=n, frames=frames).items(): whole_number(name, value)
-    whole_number("seed", seed, least=0)
+    n_traj, n = whole_number("n_traj", n_traj), whole_number("n", n)
+    frames, seed = whole_number("frames", frames), whole_number("seed", seed, least=0)
     generator = torch.Generator().manual_seed(seed)
     pos, vel = torch.randn(2, 3, n, n_traj, generator=generator, dtype=torch.float64).to(device)
     vel = vel - vel.mean(1, keepdim=True)

@@ -73,6 +73,8 @@ def restore(
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
             raise ValueError(f"{checkpoint} is that of another network; {BEGIN_ANEW}.") from None
     for records in (run.records, run.epochs): records.rewind(saved["next_step"])
+    if [epoch["step"] for epoch in run.epochs] != list(range(saved["next_step"])):
+        raise ValueError(f"{run.epochs.path} has not the steps up to {checkpoint}, {saved['next_step']}; {BEGIN_ANEW}.")
     return saved["next_step"], saved["failure"]
 
 # %% ../nbs/15_trainer.ipynb #ec3b6d16

@@ -6,6 +6,7 @@ numbers are those of the committed notebooks.
 `make docs` runs this; `python sphinx/build.py FOLDER` renders into another folder.
 """
 
+import base64
 import re
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from pygments.lexers import PythonLexer
 from sphinx.cmd.build import main as sphinx_build
 
 from painn_nb.recipes import HELP, Config, in_words, project_root
-from painn_nb.runs import Run, log_head
+from painn_nb.runs import DAMAGED, Run, log_head
 
 ROOT = project_root()
 HOST = "https://example.org/painn_nb"  # doc_host and git_url of settings.ini, made relative below
@@ -154,19 +155,21 @@ def escaped(text):
 def escaped_report(text):
     "A report in which headings, lists and code stay what they are."
     def line(text):
-        start, rest = re.fullmatch(r"(## |(?:  )?- |)(.*)", text).groups()
-        words = re.split(r"(`[^`]+`)", rest)
+        start, rest = re.fullmatch(r"(## |(?:  )?- |)(.*)", text.rstrip()).groups()
+        words = re.split(r"(`[^`]+`)", rest.strip())
         return start + "".join(word if k % 2 else escaped(word) for k, word in enumerate(words))
     return "\n".join(map(line, text.splitlines()))
 
 
 def pictures(run):
     "The figures in the executed notebook of a run, by cell; nothing else in it is shown."
-    try: cells = nbformat.read(run.path / "run.ipynb", 4).cells
-    except (OSError, ValueError, AttributeError): return {}  # missing or damaged
-    def is_png(output): return str(output.get("data", {}).get("image/png", "")).startswith("iVBORw0KGgo")
+    def is_png(output):
+        return base64.b64decode(output.get("data", {}).get("image/png", "")).startswith(b"\x89PNG")
     def picture(output): return nbformat.v4.new_output("display_data", {"image/png": output["data"]["image/png"]})
-    return {cell.id: [*map(picture, filter(is_png, cell.outputs))] for cell in cells if cell.cell_type == "code"}
+    try:
+        cells = nbformat.read(run.path / "run.ipynb", 4).cells
+        return {cell.id: [*map(picture, filter(is_png, cell.outputs))] for cell in cells if cell.cell_type == "code"}
+    except Exception: return {}  # missing, or damaged in one of many ways
 
 
 def run_page(run):
@@ -195,10 +198,10 @@ def write_runs(source, found):
     for run in found:
         name = run.path.name
         try:
-            if not re.fullmatch(r"[\w.-]+", name): raise ValueError("a name has letters, digits, _, - and .")
+            if not re.fullmatch(r"[\w.-]+__[\w.-]+", name): raise ValueError("a name has letters, digits, _, - and .")
             page, row = run_page(run), f"| [{escaped(name)}]({name}.ipynb) | {escaped(run.outcome)} |\n"
             sections += f"\n{escaped_report(run.report)}\n\n---\n"
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
+        except DAMAGED as e:
             print(f"{run.address} is left out: {e}", file=sys.stderr)
             continue
         pages[name], rows = page, rows + row

@@ -242,6 +242,22 @@ def foreign(run): shutil.rmtree(run), run.mkdir(), (run / "notes.txt").write_tex
 def a_file(run): shutil.rmtree(run), run.write_text("mine")
 
 
+def of_a_step_beyond_all(run): add(run, '{"step": 18446744073709551615}')
+def of_a_layer_beyond_all(run): add(run, '{"step": 3, "debug/L40000.mix.q_abs_max": 1}')
+def of_deep_brackets(run): (run / "config.json").write_text("[" * 100_000)
+def of_a_huge_error(run): put(run, "summary.json", held_out={"pos_dt": 10**400, "vel": 1.0})
+def of_odd_kinds(run): put(run, "config.json", purpose=3, git_commit=["x"], schema=10**30)
+def of_an_odd_version(run): put(run, "config.json", versions={"torch": 3}, lattice={"a": 1})
+def of_half_a_letter(run): put(run, "config.json", purpose="\ud800")
+def of_an_odd_outcome(run): put(run, "summary.json", outcome=["completed"])
+def of_a_report_in_bytes(run): (run / "report.md").write_bytes(b"\xff\xfe")
+def of_doubled_captures(run): add(run, (run / "layer_stats.jsonl").read_text().rstrip("\n"))
+
+
+def add(run, line):
+    with (run / "layer_stats.jsonl").open("a") as file: file.write(line + "\n")
+
+
 def put(path, name, /, **values):
     text = json.loads((path / name).read_text()) | values
     (path / name).write_text(json.dumps(text))
@@ -249,7 +265,9 @@ def put(path, name, /, **values):
 
 NEIGHBOURS = [emptied, halved, bare, of_a_list, with_a_foreign_setting, of_a_newer_schema, of_bad_values,
               of_a_foreign_recipe, without_outcome, with_half_a_summary, with_foreign_errors, without_report,
-              of_broken_captures, of_broken_metrics, a_folder_for_a_file, foreign, a_file]
+              of_broken_captures, of_broken_metrics, a_folder_for_a_file, foreign, a_file,
+              of_a_step_beyond_all, of_a_layer_beyond_all, of_deep_brackets, of_a_huge_error, of_odd_kinds,
+              of_an_odd_version, of_half_a_letter, of_an_odd_outcome, of_a_report_in_bytes, of_doubled_captures]
 
 
 @pytest.fixture(scope="module")
@@ -292,3 +310,29 @@ def test_a_damaged_neighbour_takes_no_other_along(damage, healthy, tmp_path, mon
     command("explain", "R0_diag", "--runs-dir", folder)
     again = sweep([dict(run=run, seed=7, **TINY) for run in ("R0", "R2")], folder, workers=1)
     assert {run.path.name for run in again} == {run.name for run in good}
+
+
+def test_a_run_whose_steps_are_gone_does_not_go_on(whole, tmp_path):
+    damaged = [("metrics.jsonl", ""), ("metrics.jsonl", '{"a": 1}\n'), ("layer_stats.jsonl", '{"step": "a"}\n')]
+    for name, text in damaged:
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(whole, folder)
+        run = Run(next(folder.glob("painn/*")))
+        (run.path / name).write_text(text)
+        with pytest.raises(ValueError, match="has not the steps up to|has no number of a step"): resume_experiment(run)
+        assert (run.path / "checkpoint.pt").exists()
+
+
+def test_what_a_kill_after_the_last_write_leaves_is_removed(healthy, tmp_path):
+    shutil.copytree(healthy, tmp_path, dirs_exist_ok=True)
+    run = Run(next(tmp_path.glob("painn/*")))
+    for name in ("stop", "checkpoint.pt"): (run.path / name).touch()
+    resume_experiment(run)
+    assert not (run.path / "checkpoint.pt").exists() and not (run.path / "stop").exists()
+
+
+def test_a_log_that_is_no_text_is_told(healthy, tmp_path):
+    shutil.copytree(healthy, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "ABLATION.md").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="ABLATION.md is no text .* put it elsewhere"):
+        append_log(Run(next(tmp_path.glob("painn/*"))))

@@ -4,6 +4,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -377,6 +378,10 @@ CASES = [
     (lambda: attach(net, "0", lambda: Clamp(1), input=7), "input is 7, and Linear takes input."),
     (lambda: numberless(), "gets a stabilizer, but no tensor comes into Identity as 'input'; give `input`, its"),
     (lambda: watching(net, run_dir=__file__), ", which is a file; give a folder."),
+    (lambda: resolve("R2", clip_mu_norm=np.bool_(True)), "True_; it must be a number, or off."),
+    (lambda: resolve("R2", checkpoint_seconds=True), "checkpoint_seconds is True; it must be a number."),
+    (lambda: Clamp(10**400), "0; it must be a finite number above 0."),
+    (lambda: from_record({"step": 1e300}), "step is 1e+300; expected is the number of a step."),
 ]
 
 

@@ -57,11 +57,13 @@ sys.exit(build.sphinx_build(["-q", "-b", "html", str(source), str(docs)]))
 
 @pytest.fixture(scope="module")
 def of_hostile_runs(root, tmp_path_factory):
-    "The pages of four runs: a good one, one with hostile words everywhere, a damaged one, and one with a hostile name."
+    "The pages of a good run, one with hostile words everywhere, damaged ones, and some with hostile names."
     folder = tmp_path_factory.mktemp("hostile")
     good = sorted((root / "runs" / "painn").glob("*__R0_diag"))[0]
     good, hostile, damaged, named = (shutil.copytree(good, folder / "painn" / name) for name in (
         "1__good", "2__hostile", "3__damaged", "4__](javascript:hostile())<b>"))
+    for name in ("index", "log"): shutil.copytree(good, folder / "painn" / name)
+    (shutil.copytree(good, folder / "painn" / "5__pictures") / "run.ipynb").write_text('{"cells": 3, "metadata": [}')
     about = json.loads((hostile / "config.json").read_text())
     about = {key: HOSTILE if isinstance(value, str) else value for key, value in about.items()}
     (hostile / "config.json").write_text(json.dumps(about | {HOSTILE: HOSTILE}))
@@ -97,7 +99,7 @@ def test_what_runs_contain_is_shown_letter_by_letter(of_hostile_runs):
 def test_a_damaged_run_is_left_out_and_named(of_hostile_runs):
     docs, said = of_hostile_runs
     assert "3__damaged is left out: " in said and "a name has letters, digits, _, - and ." in said
-    assert [page.stem for page in sorted((docs / "runs").glob("*__*.html"))] == ["1__good", "2__hostile"]
+    assert [page.stem for page in sorted((docs / "runs").glob("*__*.html"))] == ["1__good", "2__hostile", "5__pictures"]
 
 
 def test_every_committed_run_has_its_page(root, docs):
