@@ -227,7 +227,9 @@ def survivors(table: pd.DataFrame, variant: str | None, target: str) -> pd.Serie
     return table[(table.variant == variant) & table.survived].set_index("seed")[target]
 
 def outcomes_of(source: pd.DataFrame | Packed | str | Path) -> pd.DataFrame:
-    return source if isinstance(source, pd.DataFrame) else outcomes(source)
+    if not isinstance(source, pd.DataFrame): return outcomes(source)
+    if "variant" in source: return source
+    raise ValueError("this table has no column variant; give what `outcomes` returns.")
 
 # %% ../nbs/17_comparison.ipynb #01468283
 def compare(

@@ -8,7 +8,7 @@ __all__ = ['Job', 'ORIGINAL', 'RATES', 'GRIDS', 'single', 'original', 'seeds', '
 
 # %% ../nbs/16_grids.ipynb #64951163
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -57,6 +57,8 @@ def seeds(
 ) -> list[Job]:
     "Each job with the seeds 0 to n - 1. Raises ValueError where n is below 1, or a job has its seed already."
     whole_number("seeds", n)
+    if not isinstance(jobs, Sequence) or not all(isinstance(job, Mapping) and "run" in job for job in jobs):
+        raise ValueError(f"jobs is {jobs!r:.60}; give a list, as [dict(run='R2')].")
     if given := [job for job in jobs if "seed" in job]:
         raise ValueError(f"the job {given[0]} has its seed already; leave it out, or do not cross it with seeds.")
     return checked([{**job, "seed": seed} for seed in range(n) for job in jobs])
@@ -70,6 +72,8 @@ def rates(
     **settings,  # any field of Config, of all jobs
 ) -> list[Job]:
     "One recipe at several learning rates."
+    if isinstance(bases, str) or not isinstance(bases, Sequence) or not bases:
+        raise ValueError(f"bases is {bases!r}; give a list of learning rates, as [20, 45].")
     return checked([dict(run=run, **{**settings, "lr_base": base}) for base in bases])
 
 # %% ../nbs/16_grids.ipynb #3cbdfe11
@@ -114,7 +118,10 @@ def factorial(
     Box, Hunter and Hunter, Statistics for Experimenters, chapter 6. Raises ValueError where a remedy is none of the
     recipe's, or where there are fewer than two."""
     active = list(remedies_of(run, settings))
-    switched = active if remedies is None else list(dict.fromkeys(remedies))
+    given = active if remedies is None else remedies
+    if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"remedies is {remedies!r}; give a list of names, as {active[:2]}.")
+    switched = list(dict.fromkeys(given))
     for name in switched:
         if name in active: continue
         near = get_close_matches(name, active, 1)
@@ -201,7 +208,7 @@ def find_grid(
 ) -> list[Job]:
     "The jobs of a grid, with seeds. Raises ValueError with the list of what exists, or where something is wrong."
     of_file = str(grid).endswith(".toml")
-    if not of_file and grid not in GRIDS:
+    if not of_file and str(grid) not in GRIDS:
         raise ValueError(f"grid is {str(grid)!r}; the grids are {', '.join(GRIDS)}, or give the path of a .toml file.")
     if run is not None and (of_file or grid == "original"):
         raise ValueError(f"run is {run!r}, but the grid {str(grid)!r} has recipes of its own; leave run out.")

@@ -168,6 +168,8 @@ def edges_within(
 
     Found by vesin, on the CPU. Raises ValueError unless `pos` is (nodes, 3) and the cutoff above 0."""
     above_zero("cutoff", cutoff)
+    if not isinstance(pos, Tensor): raise ValueError(f"pos is a {type(pos).__name__}; give a tensor.")
+    if not pos.isfinite().all(): raise ValueError("pos is not finite; there are no distances to what is nowhere.")
     if pos.dim() != 2 or pos.shape[1] != 3:
         raise ValueError(f"pos has shape {tuple(pos.shape)}; expected (nodes, 3), one world.")
     find = NeighborList(cutoff=cutoff, full_list=True, sorted=True)

@@ -195,7 +195,8 @@ class Run:
 DAMAGED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)  # what reading a damaged run can raise
 
 def runs_in(folder: str | Path) -> list[Run]:
-    "The runs of a folder, oldest first."
+    "The runs of a folder, oldest first. ValueError where it is no path."
+    if not isinstance(folder, (str, os.PathLike)): raise ValueError(f"{folder!r:.60} is no path of a folder.")
     return [Run(path.parent) for path in sorted(Path(folder).glob("painn/*/config.json"))]
 
 # %% ../nbs/11_runs.ipynb #82ead97d
@@ -497,7 +498,6 @@ def pack(
     """Write runs.parquet, captures.parquet and metrics.parquet into a folder of runs.
 
     A run that is damaged is left out with a warning. ValueError where none is left."""
-    folder = Path(folder)
     found = runs_in(folder)
     rows, stats, metrics = [], {}, {}
     for run in found:
@@ -512,7 +512,7 @@ def pack(
         "runs": {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)},
         "captures": stacked(stats), "metrics": stacked(metrics),
     }
-    for name, columns in tables.items(): write_table(folder / f"{name}.parquet", TABLES[name], columns)
+    for name, columns in tables.items(): write_table(Path(folder) / f"{name}.parquet", TABLES[name], columns)
 
 # %% ../nbs/11_runs.ipynb #3f76b41b
 def reading_of(row):

@@ -157,7 +157,7 @@ def charged(
 
     Positions and velocities (T, frames, 5, 3). ValueError for numbers below 0, for no number, and for other frames."""
     numbers = range(index) if isinstance(index, int) else index
-    if not isinstance(numbers, Sequence) or not all(isinstance(number, int) for number in numbers):
+    if not isinstance(numbers, Sequence) or not all(type(number) is int for number in numbers) or index is True:
         raise ValueError(f"index is {index!r}; give a number of trajectories, or a list of their numbers.")
     whole_number("seed", seed, least=0)
     if not len(numbers) or min(numbers) < 0:

@@ -382,6 +382,23 @@ CASES = [
     (lambda: resolve("R2", checkpoint_seconds=True), "checkpoint_seconds is True; it must be a number."),
     (lambda: Clamp(10**400), "0; it must be a finite number above 0."),
     (lambda: from_record({"step": 1e300}), "step is 1e+300; expected is the number of a step."),
+    (lambda: charged(True, frames=2), "index is True; give a number of trajectories"),
+    (lambda: edges_within(None, 1.0), "pos is a NoneType; give a tensor."),
+    (lambda: edges_within(pos * math.nan, 1.0), "pos is not finite; there are no distances"),
+    (lambda: pack(None), "None is no path of a folder."),
+    (lambda: compare(None), "None is no path of a folder."),
+    (lambda: compare(3), "3 is no path of a folder."),
+    (lambda: compare(pd.DataFrame()), "this table has no column variant; give what `outcomes` returns."),
+    (lambda: compare(stats), "this table has no column variant; give what `outcomes` returns."),
+    (lambda: find_grid(["rates"]), "grid is \"['rates']\"; the grids are"),
+    (lambda: rates("R2", "45"), "bases is '45'; give a list of learning rates, as [20, 45]."),
+    (lambda: rates("R2", []), "bases is []; give a list of learning rates, as [20, 45]."),
+    (lambda: rates("R2", 5), "bases is 5; give a list of learning rates, as [20, 45]."),
+    (lambda: seeds(None, 2), "jobs is None; give a list, as [dict(run='R2')]."),
+    (lambda: seeds([{}], 2), "jobs is [{}]; give a list, as [dict(run='R2')]."),
+    (lambda: seeds(["R2"], 2), "jobs is ['R2']; give a list, as [dict(run='R2')]."),
+    (lambda: factorial("R2", 3), "remedies is 3; give a list of names, as ["),
+    (lambda: factorial("R2", [1, 2]), "remedies is [1, 2]; give a list of names, as ["),
 ]
 
 
