@@ -28,7 +28,8 @@ from painn_nb.runs import DAMAGED, Run, log_head
 ROOT = project_root()
 HOST = "https://example.org/painn_nb"  # doc_host and git_url of settings.ini, made relative below
 SECTIONS = {  # caption in the navigation -> folder and notebooks, in reading order
-    "The story": ("story", ["21_reproduction", "20_law", "24_recipe", "27_steps", "26_warning", "22_cost", "23_zoo"]),
+    "The story": ("story", ["21_reproduction", "20_law", "24_recipe", "25_attribution", "27_steps", "26_warning",
+                            "22_cost", "23_zoo"]),
     "How to": ("howto", ["explore", "howto", "howto_lightning", "howto_schnetpack", "howto_mace", "run"]),
     "Reference": ("reference", sorted(p.stem for p in (ROOT / "nbs").glob("[01]*.ipynb"))),
     "Benchmarks": ("benchmarks", ["30_benchmarks"]),
