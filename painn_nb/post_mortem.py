@@ -265,9 +265,8 @@ def post_mortem(
     select(model)  # which tells where this is no model
     trained = {name: p for name, p in by_name(model, model.named_parameters()).items() if p.requires_grad}
     trace, passed = Trace(), []
-    one_thread = torch.autograd.set_multithreading_enabled(False)
-    eager = torch.compiler.set_stance("force_eager")  # compiled code would not tell
-    with unchanged(model), one_thread, eager, told(trace, model, passed), trace:
+    one_thread, eager = torch.autograd.set_multithreading_enabled, torch.compiler.set_stance  # compiled code is silent
+    with unchanged(model), one_thread(False), eager("force_eager"), told(trace, model, passed), trace:
         trace.weights = by_memory(by_name(model, (*model.named_parameters(), *model.named_buffers())))
         for p in model.parameters(): p.grad = None
         total = loss()

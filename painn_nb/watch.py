@@ -459,7 +459,7 @@ def watch(
 # %% ../nbs/13_watch.ipynb #48f0565e
 def examine(model: nn.Module, *inputs, step: int = 0) -> Capture:
     "The capture of one forward pass on these inputs. Buffers and random numbers stay as they were."
-    eager = torch.compiler.set_stance("force_eager")  # one pass is not worth a compilation
-    with unchanged(model), eager, watch(model) as w:
+    # one pass is not worth a compilation; the stance holds as soon as it is made, so it is made where it will end
+    with unchanged(model), torch.compiler.set_stance("force_eager"), watch(model) as w:
         model(*inputs)
         return w.read(step)

@@ -156,7 +156,7 @@ def test_any_network_is_watched_as_ours_and_left_as_it_was(net, make, culprit, t
         assert told in report
     stats = run.stats
     assert plot_heatmap(stats, "max", Figure().gca()).get_yticklabels()
-    assert plot_growth(stats, "rms", Figure().gca()).lines
+    assert plot_growth(stats, "rms", Figure().gca()).collections
 
 
 def test_watch_picks_by_pattern_and_predicate_and_refuses_a_used_folder(tmp_path):
@@ -186,3 +186,12 @@ def test_half_precision_and_autocast_are_read():
     half = torch.compile(copy.deepcopy(net).bfloat16(), fullgraph=True, backend="aot_eager")
     with watch(half) as w: half(x.bfloat16()); assert_same(w.read(0), want, rtol=0.05)
     assert all(math.isfinite(v) for v in want.values())
+
+
+def test_a_look_that_fails_leaves_compiled_code_compiled():
+    compiled = torch.compile(nn.Linear(4, 4), backend="eager")
+    compiled(torch.ones(2, 4))
+    for wrong in (None, "model"):
+        with pytest.raises(ValueError, match="give a torch.nn.Module"): examine(wrong, torch.ones(2, 4))
+    with pytest.raises(ValueError, match="whole number"): examine(compiled, torch.ones(2, 4), step="a")
+    assert torch._dynamo.eval_frame._stance.stance == "default"
