@@ -68,7 +68,7 @@ readme-text: .venv/.ready
 	printf '%s\n' "$$text" | awk '/^```/ && (code = !code) && $$0 == "```" { $$0 = "```python" } 1'  # the notebook's cells name no language
 
 docs: .venv/.ready  ## the site, from the notebooks and the committed runs
-	$(BIN)/python sphinx/build.py
+	$(BIN)/python site_builder/build.py
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,5 +1,5 @@
 """What a training step of each recipe costs beside R0's, in turns in one process, and in percent of it: the median
-over rounds and its quartiles. The size is that of nbs/24_recipe.ipynb, which shows them. `make bench` runs this.
+over rounds and its quartiles. The size is that of nbs/22_recipe.ipynb, which shows them. `make bench` runs this.
 """
 
 import statistics

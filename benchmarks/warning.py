@@ -1,6 +1,6 @@
 """Can a failure be foreseen? Runs of the original log are trained once more; before every eighth step the network of
 that moment is asked how much faster the fastest batch ahead might be. `python benchmarks/warning.py 16` does sixteen
-seeds of each recipe, two minutes each; those that are done are kept. nbs/26_warning.ipynb shows what came out.
+seeds of each recipe, two minutes each; those that are done are kept. nbs/25_warning.ipynb shows what came out.
 """
 
 import copy

@@ -348,14 +348,14 @@ Rationale: explosions surface in the deeper mixing blocks (L4–L5), where `dq` 
 layer; message bounds and residual damping slow that growth, and state clamps cap `q` and `mu` whatever comes in, \
 without breaking equivariance.
 
-Measured since, in `nbs/20_law.ipynb`: `clip_q_value` and `clip_mu_norm` together are what bounds the network, and \
+Measured since, in `nbs/21_law.ipynb`: `clip_q_value` and `clip_mu_norm` together are what bounds the network, and \
 neither does alone; `residual_scale_mixing` raises the speed at which it explodes; the other settings, each alone, \
 raise it little or not at all.
 
 To train, take R3 ({listed_of("R3")}), which limits nothing. Over eight seeds of a thousand steps, each \
 recipe at its own best learning rate, its displacement error is 2.7 times smaller than R2's (95 % interval 2.3 to 3.4) \
 and 3.0 times smaller than R0's (2.5 to 3.4); its velocity error is 1.2 times smaller than R2's (1.04 to 1.27). \
-`nbs/24_recipe.ipynb` computes these numbers.
+`nbs/22_recipe.ipynb` computes these numbers.
 
 ---
 """

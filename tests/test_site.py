@@ -31,7 +31,7 @@ def differences(cmp):
 
 @pytest.mark.slow
 def test_the_site_is_what_its_sources_render_to(root, docs, tmp_path):
-    subprocess.run([sys.executable, "sphinx/build.py", str(tmp_path / "docs")], cwd=root, check=True, timeout=600)
+    subprocess.run([sys.executable, "site_builder/build.py", str(tmp_path / "docs")], cwd=root, check=True, timeout=600)
     stale = list(differences(filecmp.dircmp(docs, tmp_path / "docs")))
     assert not stale, "docs/ is older than its notebooks; run `make docs`"
 
@@ -42,13 +42,13 @@ HOSTILE = """<script>alert('hostile')</script>
 {raw}`html` <img src=x onerror=hostile()> [link](javascript:hostile()) $x$ %s
 """
 RENDER = """
-import shutil, sys; sys.path.insert(0, "sphinx")
+import shutil, sys; sys.path.insert(0, "site_builder")
 from pathlib import Path
 import build
 from painn_nb.runs import Run
 runs, source, docs = map(Path, sys.argv[1:])
 for name in ("runs", "static", "extra"): (source / name).mkdir(parents=True)
-for name in ("conf.py", "favicon.svg"): shutil.copy(f"sphinx/{name}", source)
+for name in ("conf.py", "favicon.svg"): shutil.copy(f"site_builder/{name}", source)
 (source / "index.md").write_text("# Home")
 build.write_runs(source, [Run(path) for path in sorted(runs.iterdir())])
 sys.exit(build.sphinx_build(["-q", "-b", "html", str(source), str(docs)]))

@@ -3,7 +3,7 @@
 nbdev turns the notebooks into pages (`proc_nbs`: hidden cells out, documentation of what is exported in).
 `adapt` turns these into what MyST-NB reads. Sphinx renders. Nothing is executed: figures and
 numbers are those of the committed notebooks.
-`make docs` runs this; `python sphinx/build.py FOLDER` renders into another folder.
+`make docs` runs this; `python site_builder/build.py FOLDER` renders into another folder.
 """
 
 import base64
@@ -28,8 +28,7 @@ from painn_nb.runs import DAMAGED, Run, log_head
 ROOT = project_root()
 HOST = "https://example.org/painn_nb"  # doc_host and git_url of settings.ini, made relative below
 SECTIONS = {  # caption in the navigation -> folder and notebooks, in reading order
-    "The story": ("story", ["21_reproduction", "20_law", "24_recipe", "25_attribution", "27_steps", "26_warning",
-                            "22_cost", "23_zoo"]),
+    "The story": ("story", sorted(p.stem for p in (ROOT / "nbs").glob("2*.ipynb"))),
     "How to": ("howto", ["explore", "howto", "howto_lightning", "howto_schnetpack", "howto_mace", "run"]),
     "Reference": ("reference", sorted(p.stem for p in (ROOT / "nbs").glob("[01]*.ipynb"))),
     "Benchmarks": ("benchmarks", ["30_benchmarks"]),
