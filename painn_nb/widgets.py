@@ -36,7 +36,7 @@ from torch import Tensor
 from .ablation import fastest_batch, new_experiment
 from .data import FrameDataset, fastest_frame, nbody_small, roll_out, scale_speed
 from .diagnostics import BLOWN, failure_text, first_blown
-from .plots import GREY, THEME, plot_energy, plot_pass, plot_runs, plot_speeds, plot_world, read_out, statistics
+from .plots import THEME, plot_energy, plot_pass, plot_runs, plot_speeds, plot_world, read_out, statistics
 from .readings import Capture, stats_table
 from painn_nb.recipes import (
     Config, all_recipes, build_model, changes, find_recipe, in_words, papermill_command, project_root,
