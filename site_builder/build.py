@@ -23,7 +23,7 @@ from pygments.lexers import PythonLexer
 from sphinx.cmd.build import main as sphinx_build
 
 from painn_nb.recipes import HELP, Config, in_words, project_root
-from painn_nb.runs import DAMAGED, Run, log_head
+from painn_nb.runs import DAMAGED, Run, log_head, settings_apart
 
 ROOT = project_root()
 HOST = "https://example.org/painn_nb"  # doc_host and git_url of settings.ini, made relative below
@@ -172,16 +172,30 @@ def pictures(run):
     except Exception: return {}  # missing, or damaged in one of many ways
 
 
+def settings_table(what, settings):
+    "Settings of a run as a table, under what is said of them."
+    rows = "\n".join(f"| {escaped(key)} | {escaped(f'{value}')} |" for key, value in settings.items())
+    return f"| {escaped(what)} | value |\n|---|---|\n{rows}" if rows else f"Nothing {escaped(what)}."
+
+
 def run_page(run):
     "The notebook of a run without its form and its code: our words, its figures, and what it says of itself."
     form, shown = nbformat.read(ROOT / "nbs" / "run.ipynb", 4), pictures(run)
-    rows = "\n".join(f"| {escaped(key)} | {escaped(f'{value}')} |" for key, value in run.about.items())
-    told = {"## What was run": f"| setting | value |\n|---|---|\n{rows}", "## Report": escaped_report(run.report)}
-    start = next(k for k, cell in enumerate(form.cells) if cell.source.startswith("## What was run"))
+    apart, recipe = settings_apart(run.about), run.about.get("run", "the recipe")
+    differs = [settings_table(f"differs from {recipe}", apart["changed"]),
+               settings_table(f"is set by {recipe}", apart["recipe"])]
+    told = {
+        "## Outcome": escaped(run.verdict), "## What differs": "\n\n".join(differs),
+        "## Report": escaped_report(run.report),
+        "## All other settings": "<details>\n<summary>Show them</summary>\n\n"
+                                 f"{settings_table('setting', apart['rest'])}\n\n</details>",
+    }
+    start = next(k for k, cell in enumerate(form.cells) if cell.source.startswith("## Outcome"))
     cells = [nbformat.v4.new_markdown_cell(f"# {escaped(run.name)}\n\n`{run.address}`")]
     for cell in form.cells[start:]:
         if cell.cell_type == "markdown":
-            text = f"\n\n{told[cell.source]}" if cell.source in told else ""
+            heading = cell.source.partition("\n")[0]
+            text = f"\n\n{told[heading]}" if heading in told else ""
             cells.append(nbformat.v4.new_markdown_cell(cell.source + text))
         elif shown.get(cell.id): cells.append(nbformat.v4.new_code_cell(cell.source, outputs=shown[cell.id]))
     page = adapt(nbformat.v4.new_notebook(cells=cells))
@@ -199,13 +213,15 @@ def write_runs(source, found):
         name = run.path.name
         try:
             if not re.fullmatch(r"[\w.-]+__[\w.-]+", name): raise ValueError("a name has letters, digits, _, - and .")
-            page, row = run_page(run), f"| [{escaped(name)}]({name}.ipynb) | {escaped(run.outcome)} |\n"
+            page = run_page(run)
+            row = f"| [{escaped(name)}]({name}.ipynb) | {escaped(run.outcome)} | {escaped(run.verdict)} |\n"
             sections += f"\n{escaped_report(run.report)}\n\n---\n"
         except DAMAGED as e:
             print(f"{run.address} is left out: {e}", file=sys.stderr)
             continue
         pages[name], rows = page, rows + row
-    head = "# The runs\n\nOne page per committed run, and the [run log](log.md).\n\n| run | outcome |\n|---|---|\n"
+    head = "# The runs\n\nOne page per committed run, and the [run log](log.md).\n\n"
+    head += "| run | outcome | in a sentence |\n|---|---|---|\n"
     for name, page in pages.items(): nbformat.write(page, source / "runs" / f"{name}.ipynb")
     (source / "runs" / "index.md").write_text(head + rows)
     (source / "runs" / "log.md").write_text(relink(log_head()) + sections.rstrip("-\n") + "\n")

@@ -96,6 +96,13 @@ def test_what_runs_contain_is_shown_letter_by_letter(of_hostile_runs):
     assert (docs / "runs" / "2__hostile.html").read_text().count("<img") == 3  # its own figures are there
 
 
+def test_a_run_page_has_the_outcome_first_and_all_settings_last(of_hostile_runs):
+    page = (of_hostile_runs[0] / "runs" / "1__good.html").read_text().partition("<article")[2]
+    order = ["It exploded at step 52: the loss is inf", "<img", "Nothing differs from R0", "is set by R0",
+             "debug_layer_stats_every", "Per-layer highlights", "<details", "lr_base</", "</details>"]
+    assert [page.find(words) for words in order] == sorted(page.index(words) for words in order)
+
+
 def test_a_damaged_run_is_left_out_and_named(of_hostile_runs):
     docs, said = of_hostile_runs
     assert "3__damaged is left out: " in said and "a name has letters, digits, _, - and ." in said
