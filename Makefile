@@ -64,7 +64,7 @@ readme: .venv/.ready  ## README.md from nbs/index.ipynb
 	@$(MAKE) -s readme-text > README.md.tmp && mv README.md.tmp README.md
 
 readme-text: .venv/.ready
-	@text=$$($(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=site nbs/index.ipynb) && \
+	@text=$$($(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=site --TagRemovePreprocessor.remove_input_tags=remove-input nbs/index.ipynb) && \
 	printf '%s\n' "$$text" | awk '/^```/ && (code = !code) && $$0 == "```" { $$0 = "```python" } 1'  # the notebook's cells name no language
 
 docs: .venv/.ready  ## the site, from the notebooks and the committed runs

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPEEDS', 'DEPTH', 'UPDATES', 'GROUPS', 'LOST', 'LAW', 'LAW_CSS', 'settings_of', 'choices', 'choice_of', 'packed_logs',
-           'measure', 'LawFigure']
+           'measured_grid', 'LawFigure']
 
 # %% ../nbs/18_moving.ipynb #0ce7c5f2
 import base64
@@ -76,7 +76,7 @@ def packed_logs(
     return base64.b64encode(np.where(finite, logs, LOST).astype("<i2").tobytes()).decode()
 
 # %% ../nbs/18_moving.ipynb #b3790d53
-def measure() -> dict[str, Any]:
+def measured_grid() -> dict[str, Any]:
     "What the figure looks up: a forward pass for each choice at all speeds. It takes a minute or two."
     passes = [forward_passes(SPEEDS, Remedies(**settings_of(*choice)), DEPTH) for choice in choices()]
     read = forward_passes([8.0, 0.1], layers=DEPTH)
@@ -282,7 +282,7 @@ class LawFigure(anywidget.AnyWidget):
 
     With `PAINN_NB_STATIC` in the environment it is a piece of HTML that moves in a page without a kernel."""
     _esm, _css = DIAL + LAW, Dial._css + LAW_CSS
-    grid = traitlets.Dict().tag(sync=True)  # see `measure`
+    grid = traitlets.Dict().tag(sync=True)  # see `measured_grid`
     free = traitlets.Bool(False).tag(sync=True)  # whether remedies can be chosen; else the recipes are compared
     speed = traitlets.Int(SPEEDS.index(6.0)).tag(sync=True)  # that it begins with, its place among the speeds
     layers = traitlets.Int(6).tag(sync=True)

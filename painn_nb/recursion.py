@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .data import fastest_frame, nbody_small, scale_speed
 from .diagnostics import BLOWN
 from .model import PaiNN
+from .reductions import Activation
 from .stabilizer import Remedies, attach, stabilize
 
 # %% ../nbs/14_recursion.ipynb #6c73dd89
@@ -29,8 +30,8 @@ class KeepLargest(nn.Module):
         self.kept, self.worlds = kept, worlds
 
     def forward(self, x: Tensor) -> Tensor:  # (nodes, F), or vectors (nodes, 3, F)
-        size = x.norm(dim=-2) if x.dim() == 3 else x.abs()
-        self.kept.append(size.unflatten(0, (self.worlds, -1)).amax((1, 2)))
+        def of_worlds(squares): return squares.unflatten(0, (self.worlds, -1)).amax((1, 2))
+        self.kept.append(Activation(x, vector=x.dim() == 3).root(of_worlds))
         return x
 
 # %% ../nbs/14_recursion.ipynb #453ae45c

@@ -44,13 +44,14 @@ HOSTILE = """<script>alert('hostile')</script>
 RENDER = """
 import shutil, sys; sys.path.insert(0, "site_builder")
 from pathlib import Path
-import build
+import build, run_pages
 from painn_nb.runs import Run
 runs, source, docs = map(Path, sys.argv[1:])
 for name in ("runs", "static", "extra"): (source / name).mkdir(parents=True)
 for name in ("conf.py", "favicon.svg"): shutil.copy(f"site_builder/{name}", source)
+shutil.copytree("site_builder/templates", source / "templates")
 (source / "index.md").write_text("# Home")
-build.write_runs(source, [Run(path) for path in sorted(runs.iterdir())])
+run_pages.write_runs(source, [Run(path) for path in sorted(runs.iterdir())])
 sys.exit(build.sphinx_build(["-q", "-b", "html", str(source), str(docs)]))
 """
 
