@@ -56,7 +56,7 @@ lab: .venv/.ready  ## JupyterLab: see a network explode, and save it, with slide
 	$(BIN)/jupyter lab nbs/explore.ipynb
 
 notebooks: .venv/.ready  ## execute all source notebooks in place, clean, export, README
-	cd nbs && for nb in [0-9]*.ipynb howto.ipynb howto_lightning.ipynb explore.ipynb index.ipynb; do PAINN_NB_STATIC=1 ../$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.store_widget_state=False --inplace $$nb || exit 1; done
+	cd nbs && for nb in [0-9]*.ipynb howto.ipynb howto_lightning.ipynb explore.ipynb tour.ipynb index.ipynb; do PAINN_NB_STATIC=1 ../$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.store_widget_state=False --inplace $$nb || exit 1; done
 	$(BIN)/nbdev_clean && $(BIN)/nbdev_export
 	$(MAKE) readme
 
