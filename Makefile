@@ -53,7 +53,7 @@ gpu:  ## checks and benchmarks on a GPU, with a Python whose torch sees it
 	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu.py
 
 lab: .venv/.ready  ## JupyterLab: see a network explode, and save it, with sliders
-	$(BIN)/jupyter lab nbs/explore.ipynb
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/explore.ipynb
 
 notebooks: .venv/.ready  ## execute all source notebooks in place, clean, export, README
 	cd nbs && for nb in [0-9]*.ipynb howto.ipynb howto_lightning.ipynb explore.ipynb tour.ipynb index.ipynb; do PAINN_NB_STATIC=1 ../$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.store_widget_state=False --inplace $$nb || exit 1; done
