@@ -53,10 +53,10 @@ gpu:  ## checks and benchmarks on a GPU, with a Python whose torch sees it
 	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu.py
 
 lab: .venv/.ready  ## JupyterLab: see a network explode, and save it, with sliders
-	$(BIN)/jupyter lab nbs/explore.ipynb
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/explore.ipynb
 
 notebooks: .venv/.ready  ## execute all source notebooks in place, clean, export, README
-	cd nbs && for nb in [0-9]*.ipynb howto.ipynb howto_lightning.ipynb explore.ipynb index.ipynb; do PAINN_NB_STATIC=1 ../$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.store_widget_state=False --inplace $$nb || exit 1; done
+	cd nbs && for nb in [0-9]*.ipynb howto.ipynb howto_lightning.ipynb explore.ipynb tour.ipynb index.ipynb; do PAINN_NB_STATIC=1 ../$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.store_widget_state=False --inplace $$nb || exit 1; done
 	$(BIN)/nbdev_clean && $(BIN)/nbdev_export
 	$(MAKE) readme
 
@@ -64,7 +64,7 @@ readme: .venv/.ready  ## README.md from nbs/index.ipynb
 	@$(MAKE) -s readme-text > README.md.tmp && mv README.md.tmp README.md
 
 readme-text: .venv/.ready
-	@text=$$($(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=site nbs/index.ipynb) && \
+	@text=$$($(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=site --TagRemovePreprocessor.remove_input_tags=remove-input nbs/index.ipynb) && \
 	printf '%s\n' "$$text" | awk '/^```/ && (code = !code) && $$0 == "```" { $$0 = "```python" } 1'  # the notebook's cells name no language
 
 docs: .venv/.ready  ## the site, from the notebooks and the committed runs

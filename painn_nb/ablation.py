@@ -9,6 +9,7 @@ __all__ = ['fastest_batch', 'preflight', 'new_experiment', 'resume_experiment', 
 # %% ../nbs/16_ablation.ipynb #f08bdd4d
 import dataclasses
 import inspect
+import json
 import os
 import re
 import shlex
@@ -27,10 +28,10 @@ from .data import Batch, held_out, mean_errors, painn_nbody
 from .diagnostics import BLOWN, first_blown
 from .process import COMPILE_FROM, can_compile, terminable
 from painn_nb.recipes import (
-    Config, build_model, changes, find_recipe, in_words, project_root, resolve_device, run_name,
+    HELP, Config, build_model, changes, find_recipe, in_words, project_root, resolve_device, run_name,
 )
 from .records import remove_leftovers, save_atomic, to_json, write_atomic
-from .runs import SCHEMA, Run, append_log, conclude, new_run, provenance
+from .runs import SCHEMA, Run, append_log, conclude, new_run, provenance, settings_apart
 from .trainer import errors_of, evaluate, trainer_nbody
 from .watch import examine
 
@@ -161,16 +162,37 @@ def given_settings(
         if name.startswith("_"): raise ValueError(f"{name} is no setting; write {name.lstrip('_')}.")
     return {k: v for k, v in told.items() if k not in not_settings and not (isinstance(v, str) and v == "recipe")}
 
+# %% ../nbs/16_ablation.ipynb #c5bcd5c8
+def filled_in(form: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    "The form, as nbformat has it, with these values in the cell of its parameters."
+    [cell] = [cell for cell in form["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    source = "".join(cell["source"])
+    for name, value in told.items():
+        line = f"{name} = {json.dumps(value)}"
+        source, there = re.subn(rf"^{name} = \S+", lambda m, line=line: line, source, flags=re.MULTILINE)
+        if not there: source += f"\n{line}"  # a setting that the form does not know
+    return form | {"cells": [c | {"source": source} if c is cell else c for c in form["cells"]]}
+
+def told_to(run: Run) -> dict[str, Any]:
+    "What the form would have to be told for this run: recipe, name, seed, and what was changed; and the run itself."
+    about = run.about
+    changed = [name for name in settings_apart(about)["changed"] if name in HELP]
+    told = {name: about[name] for name in ("run", "name", "seed", *changed)}
+    here = os.path.relpath(run.path, project_root())  # relative: no path of this machine is kept in the notebook
+    return {name: "off" if value is None else value for name, value in told.items()} | {"resume": here}
+
 # %% ../nbs/16_ablation.ipynb #b1d048be
 def archive_notebook(run: Run) -> Path | None:
     "Execute `nbs/run.ipynb` on a finished run and keep it there; None where that is done, or the project has no such."
     root, kept = project_root(), run.path / "run.ipynb"
+    form = root / "nbs" / "run.ipynb"
     this_is_it = "PAINN_NB_ARCHIVE" in os.environ  # the notebook that is being kept comes by here, too
-    if this_is_it or kept.exists() or not (root / "nbs" / "run.ipynb").exists(): return None
-    here = os.path.relpath(run.path, root)  # relative, so that no path of this machine is kept in the notebook
+    if this_is_it or kept.exists() or not form.exists(): return None
     aside = run.path / "run.tmp.ipynb"
-    command = [sys.executable, "-m", "papermill", "nbs/run.ipynb", f"{here}/{aside.name}", "-p", "resume", here]
+    write_atomic(aside, to_json(filled_in(json.loads(form.read_text(encoding="utf-8")), told_to(run)), indent=1))
+    name = os.path.relpath(aside, root)
+    command = [sys.executable, "-m", "papermill", name, name, "--no-progress-bar"]
     env = os.environ | {"PAINN_NB_ARCHIVE": "1"}
-    done = subprocess.run([*command, "--no-progress-bar"], cwd=root, capture_output=True, text=True, env=env)
-    if done.returncode: raise RuntimeError(f"nbs/run.ipynb failed on {here}, see {aside}:\n{done.stderr[-2000:]}")
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=env)
+    if done.returncode: raise RuntimeError(f"nbs/run.ipynb failed, see {aside}:\n{done.stderr[-2000:]}")
     return aside.replace(kept)

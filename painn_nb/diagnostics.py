@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BLOWN', 'BLOWN_LOSS', 'STATS', 'HIGHLIGHTS', 'WINDOW', 'AHEAD', 'AT_ONCE', 'LARGEST', 'NUMBER_TYPES',
            'first_nonfinite', 'first_blown', 'at_step', 'by_step', 'maxima', 'top_metrics', 'highlight_lines',
-           'growth_note', 'speed_note', 'own_notes', 'held_notes', 'learning_note', 'failure_text', 'forecast',
-           'forecasts', 'lost_in', 'report_text']
+           'growth_note', 'speed_note', 'own_notes', 'held_notes', 'learning_note', 'failure_text', 'outcome_text',
+           'forecast', 'forecasts', 'lost_in', 'report_text']
 
 # %% ../nbs/10_diagnostics.ipynb #4ad01739
 import math
@@ -166,14 +166,17 @@ def held_notes(stats: pd.DataFrame) -> list[str]:
         notes.append(f"{stabilizer} of {name} held {much}.")
     return notes
 
+# %% ../nbs/10_diagnostics.ipynb #ac07f95c
+def errors_beside(summary):
+    held_out, ballistic = summary["held_out"], summary["ballistic"]
+    return ", ".join(f"{k} {float(held_out[k]):.3g} (ballistic {float(ballistic[k]):.3g})" for k in held_out)
+
 # %% ../nbs/10_diagnostics.ipynb #db4bae53
 def learning_note(
     summary: dict[str, Any],  # `held_out` and `ballistic`: errors by target
 ) -> str:
     "Held-out errors against the ballistic baseline."
-    held_out, ballistic = summary["held_out"], summary["ballistic"]
-    parts = [f"{k} {float(held_out[k]):.3g} (ballistic {float(ballistic[k]):.3g})" for k in held_out]
-    return f"Held-out MSE: {', '.join(parts)}."
+    return f"Held-out MSE: {errors_beside(summary)}."
 
 # %% ../nbs/10_diagnostics.ipynb #b5fdfdd5
 def failure_text(
@@ -185,6 +188,48 @@ def failure_text(
     if others := failure.get("produced_by", [])[1:]: text += f"; also {', '.join(others)}"
     if passed_on := failure.get("passed_on_by"): text += f"; passed on by {', '.join(passed_on)}"
     return text
+
+# %% ../nbs/10_diagnostics.ipynb #5538ad31
+def blown_note(stats, when, but=None):
+    "Where |q|, or else any value, first passed `BLOWN` in the worst of these steps; nothing where none did, or `but`."
+    largest = stats[stats.kind == "max"]
+    if largest.empty: return ""
+    step = largest.step[largest.value.fillna(np.inf).idxmax()]
+    beyond = largest[(largest.step == step) & ~(largest.value <= BLOWN)]
+    q = beyond[beyond.stat == "q_abs_max"]
+    if beyond.empty: return ""
+    what, first = ("a value", beyond.iloc[0]) if q.empty else ("|q|", q.iloc[0])
+    passed = f"{what} passed 1e{math.log10(BLOWN):.0f} first at {first.site} ({first.value:.2g})"
+    return "" if first.site == but else f"; {when.format(step=step)} {passed}"
+
+def length_text(stats, metrics):
+    "How long a run was: `64 epochs`, or `3 captures` where nothing was trained."
+    return f"{len(metrics)} epochs" if len(metrics) else f"{stats.step.nunique()} captures"
+
+def learned_note(summary):
+    "Whether it learned, in words, and the errors; nothing where there are none."
+    if "held_out" not in summary: return ""
+    better = [k for k, error in summary["held_out"].items() if float(error) < float(summary["ballistic"][k])]
+    what = "" if len(better) == len(summary["held_out"]) else f" {' and '.join(better)} alone" if better else " nothing"
+    return f" and learned{what}: held-out MSE {errors_beside(summary)}"
+
+# %% ../nbs/10_diagnostics.ipynb #fa67ccba
+def outcome_text(
+    stats: pd.DataFrame,  # see `stats_table`
+    metrics: pd.DataFrame,  # one row per epoch; may be empty
+    summary: dict[str, Any],  # outcome and early_failure, and where there are any held_out and ballistic
+) -> str:
+    "How a run ended and why, in one sentence."
+    outcome, failure = summary["outcome"], summary["early_failure"]
+    if failure:
+        step, site = failure["step"], failure["site"]
+        where = "" if site in ("loss", "gradient norm", "unknown") else f" at {site}"  # these are no places
+        what = failure["what"] if site == "unknown" else f"the {failure['what']}"
+        beyond = blown_note(stats[stats.step == step], "in that step", site)
+        return f"It {outcome} at step {step}{where}: {what}{beyond}."
+    begun = {"completed": "It completed", "stopped": "It was stopped after"}.get(outcome, f"It is {outcome} after")
+    beyond = blown_note(stats, "in the worst step, {step},")
+    return f"{begun} {length_text(stats, metrics)}{learned_note(summary)}{beyond}."
 
 # %% ../nbs/10_diagnostics.ipynb #94b4a547
 WINDOW = 8  # captures that a forecast rests on
@@ -278,9 +323,11 @@ def lost_in(
     return pd.concat(parts)[columns].sort_values(["limit", "step"], kind="stable", ignore_index=True)
 
 # %% ../nbs/10_diagnostics.ipynb #2f7dc8c0
-def nonfinite_line(stats: pd.DataFrame) -> str:
+def nonfinite_line(stats: pd.DataFrame, failure: dict[str, Any] | None = None) -> str:
     bad = stats[(stats.kind == "max") & ~np.isfinite(stats.value)]
-    if bad.empty: return "- No NaN/Inf detected within captured steps."
+    if bad.empty:
+        elsewhere = f" Lost elsewhere: {failure_text(failure)}." if failure else ""
+        return f"- No NaN/Inf detected within captured steps.{elsewhere}"
     step, name, value = bad.step.iloc[0], log_names(bad.head(1))[0], bad.value.iloc[0]
     return f"- NaN/Inf detected within captured steps, first at step {step}: {name}={value:g}."
 
@@ -293,14 +340,14 @@ def report_text(
     metrics: pd.DataFrame,  # one row per epoch with the columns step and speed_max; may be empty
     summary: dict[str, Any],  # outcome and early_failure, and where there are any held_out, ballistic, forecasts
 ) -> str:
-    "A run's section in the original log's format, preceded by its config, followed by early failure and observations."
+    "A run's section in the original log's format: before it the outcome and the config, after it what was observed."
     settings = "; ".join(f"{name}={value}" for name, value in config.items())
-    lines = [f"## {title}", "", f"Run dir: `{run_dir}`", f"- Config: {settings}"]
-    length = f"{len(metrics)} epochs" if len(metrics) else f"{stats.step.nunique()} captures"
-    notes = [f"Outcome: {summary['outcome']} after {length}."]
+    lines = [f"## {title}", "", f"Run dir: `{run_dir}`", f"- Outcome: {outcome_text(stats, metrics, summary)}",
+             f"- Config: {settings}"]
+    notes = [f"Outcome: {summary['outcome']} after {length_text(stats, metrics)}."]
     if stats.empty: lines.append("- No captures (debug_layer_stats_every=0).")
     else:
-        lines.append(nonfinite_line(stats))
+        lines.append(nonfinite_line(stats, summary["early_failure"]))
         lines.append("- Top metrics (max value @ step):")
         lines += [f"  - {r['metric']}: {r['value']:g} @ {r['step']}" for r in top_metrics(stats).to_dict("records")]
         lines += ["- Per-layer highlights:", *(f"  - {line}" for line in highlight_lines(stats))]

@@ -1,6 +1,8 @@
 "JupyterLab in Debian's chromium: what the test of the panels and the benchmark of their latency share."
 
 import os
+import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -51,7 +53,8 @@ def jupyterlab(project: Path, home: Path):
     env |= {f"JUPYTERLAB_{kind}_DIR": str(home / kind) for kind in ("SETTINGS", "WORKSPACES")}
     env |= {"IPYTHONDIR": str(home), "PYTHONPATH": str(ROOT)}
     options = ["--no-browser", "--allow-root", f"--port={port}", "--port-retries=0", "--IdentityProvider.token=test"]
-    command = [sys.executable, "-m", "jupyterlab", *options]
+    made = re.search(r"\$\(BIN\)/jupyter lab (.*)", (ROOT / "Makefile").read_text())[1]  # the options of `make lab`
+    command = [sys.executable, "-m", "jupyterlab", *shlex.split(made), *options]
     server = subprocess.Popen(command, cwd=project, env=env, stdout=(home / "log").open("w"), stderr=subprocess.STDOUT)
     try:
         for _ in range(START // 200):
@@ -66,11 +69,15 @@ def jupyterlab(project: Path, home: Path):
         server.wait(30)
 
 
-def run_all_cells(page: Page, url: str, notebook: str) -> None:
-    "Open a notebook and run it once its kernel is there: before, JupyterLab calls the lack of one idle."
+def open_notebook(page: Page, url: str, notebook: str) -> None:
+    "Open a notebook, and wait for its kernel: before, JupyterLab calls the lack of one idle."
     page.goto(f"{url}/lab/tree/{notebook}?token=test&reset")
     page.locator(".jp-KernelName", has_text="Python 3").wait_for(timeout=START)
     page.locator("[data-status=idle]").first.wait_for(state="attached", timeout=START)
+
+
+def run_all_cells(page: Page, url: str, notebook: str) -> None:
+    open_notebook(page, url, notebook)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
@@ -82,5 +89,5 @@ def open_explore(browser: Browser, url: str) -> Page:
     page.on("console", lambda m: page.errors.append(f"{m.text} {m.location}") if m.type == "error" else None)
     page.on("pageerror", lambda e: page.errors.append(str(e)))
     run_all_cells(page, url, "nbs/explore.ipynb")
-    page.get_by_role("slider", name="turn", exact=True).wait_for(timeout=START)  # of the last panel
+    page.locator(".painn-panel").nth(4).wait_for(timeout=START)  # the last panel
     return page

@@ -67,7 +67,11 @@ def check_run_dir(run, recipe):
     assert len(re.findall(r"^  - debug/L\d\.(?:inter|mix)\.\w+: [\d.e+-]+ @ \d+$", report, re.M)) == 6
     assert len(re.findall(r"^  - L\d: (?:\w+\.\w+=[\d.e+-]+@\d+(?:; )?){6}$", report, re.M)) == 2
     for heading in ("- Config: ", "- Early failure: none", "- Observations:"): assert heading in report
+    assert f"`\n- Outcome: {run.verdict}\n- Config: " in report
     notebook = nbformat.read(run_dir / "run.ipynb", 4)
+    [told] = [c.source for c in notebook.cells if any("parameters" in tag for tag in c.metadata.get("tags", []))]
+    parameters = {line.partition("  #")[0] for line in told.splitlines()}
+    assert {f'run = "{config["run"]}"', "seed = 5", "epochs = 4"} <= parameters
     outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
     has_limits = "held" in set(run.stats.kind)
     assert sum("image/png" in o.get("data", {}) for o in outputs) == (4 if has_limits else 3)
@@ -120,6 +124,7 @@ def test_an_explosion_is_a_result(papermill, tmp_path):
     failure = summary["early_failure"]
     assert summary["outcome"] == "exploded" and {"step", "site", "what"} <= set(failure)
     assert f"- Early failure: step {failure['step']}, {failure['site']}" in report
+    assert report.index(f"It exploded at step {failure['step']}") < report.index("NaN/Inf detected")
     assert failure["step"] % 3 and run.stats.step.max() == failure["step"]  # no captured step, and yet a witness
     assert failure["site"] in failure["produced_by"] and failure["site"] == first_nonfinite(run.captures[-1]).site
     assert sorted(run.metrics.step) == list(range(failure["step"] + 1))

@@ -44,13 +44,14 @@ HOSTILE = """<script>alert('hostile')</script>
 RENDER = """
 import shutil, sys; sys.path.insert(0, "site_builder")
 from pathlib import Path
-import build
+import build, run_pages
 from painn_nb.runs import Run
 runs, source, docs = map(Path, sys.argv[1:])
 for name in ("runs", "static", "extra"): (source / name).mkdir(parents=True)
 for name in ("conf.py", "favicon.svg"): shutil.copy(f"site_builder/{name}", source)
+shutil.copytree("site_builder/templates", source / "templates")
 (source / "index.md").write_text("# Home")
-build.write_runs(source, [Run(path) for path in sorted(runs.iterdir())])
+run_pages.write_runs(source, [Run(path) for path in sorted(runs.iterdir())])
 sys.exit(build.sphinx_build(["-q", "-b", "html", str(source), str(docs)]))
 """
 
@@ -94,6 +95,13 @@ def test_what_runs_contain_is_shown_letter_by_letter(of_hostile_runs):
         assert "&lt;script&gt;alert(" in page and "<script>alert" not in page and passwd not in page
         assert "<img src=x" not in page and not [link for link in parsed.found if link.startswith("javascript")]
     assert (docs / "runs" / "2__hostile.html").read_text().count("<img") == 3  # its own figures are there
+
+
+def test_a_run_page_has_the_outcome_first_and_all_settings_last(of_hostile_runs):
+    page = (of_hostile_runs[0] / "runs" / "1__good.html").read_text().partition("<article")[2]
+    order = ["It exploded at step 52: the loss is inf", "<img", "Nothing differs from R0", "is set by R0",
+             "debug_layer_stats_every", "Per-layer highlights", "<details", "lr_base</", "</details>"]
+    assert [page.find(words) for words in order] == sorted(page.index(words) for words in order)
 
 
 def test_a_damaged_run_is_left_out_and_named(of_hostile_runs):
