@@ -266,7 +266,7 @@ def verdict(capture: Capture) -> str:
     layer, _, place = (site or "").partition(".")
     line = PASS.get(place, "")
     if line: said = f"{'The ' * line[0].isalpha()}{line} of layer {layer[1:]} is the first to pass {blown}."
-    elif site: said = f"No line passes {blown}. A value that is not drawn does, {place} in layer {layer[1:]}."
+    elif site: said = f"No line passes {blown}. A value that is not drawn does: {place} of layer {layer[1:]}."
     else: said = f"No line passes {blown}."
     return f"{said} |q| goes from {q[0]:.3g} to {q[-1]:.3g}."
 
@@ -500,7 +500,7 @@ class WatchPanel(Panel):
         source: Captures | None = None,  # see `captures_of`; None: those in the folder `runs` of the project
     ):
         super().__init__()
-        self.given: dict[str, Captures] = {} if source is None else {"given": source}
+        self.given: dict[str, Captures] = {} if source is None else {"these captures": source}
         self.source = w.Dropdown(description="captures", layout={"width": "40em"})
         self.stat = w.Dropdown(options=["max"], description="statistic")  # what all modules have
         self.step = Dial("step", [None], None, "the step to mark", {None: "none"})

@@ -181,7 +181,7 @@ def test_a_foreign_network_names_the_module_that_lost_its_numbers(panel, project
     out = panel("WatchPanel")
     expect(out.locator("[role=status] b")).to_contain_text("First to fail: step 5, norm1: activation is nan")
     picture = out.locator("img")
-    assert picture.get_attribute("alt") == "max of given, module against step; what was held"
+    assert picture.get_attribute("alt") == "max of these captures, module against step; what was held"
     assert "input_max" in changed(picture, lambda: out.get_by_label("statistic").select_option("input_max"))
     r2 = min(project.glob("runs/painn/*__R2_full"))
     changed(picture, lambda: out.get_by_label("captures").select_option(f"runs/painn/{r2.name}"))
