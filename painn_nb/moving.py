@@ -257,7 +257,7 @@ export default { render };
 """
 
 LAW_CSS = """
-    .painn-law { max-width: 46em; }
+    .painn-law { max-width: 46em; text-align: left; }
     .painn-law .controls { display: grid; grid-template-columns: repeat(auto-fit, minmax(15em, 1fr)); gap: 0 1.5em; }
     .painn-law .painn-dial { grid-template-columns: 9em minmax(4em, 1fr) 3em; }
     .painn-law .presets { display: flex; gap: .5em; align-items: center; }
@@ -311,7 +311,7 @@ class LawFigure(anywidget.AnyWidget):
             for name, r in self.recipes.items():
                 ax.plot(logs[r["choice"]], "o-", color=r["color"], label=name)
             ax.set(ylim=(-1, 20), xlabel="after layer", ylabel="log10 of the largest |q|")
-            ax.set_title(f"the fastest body has speed {SPEEDS[self.speed]}")
+            ax.set_title(f"the fastest particle has speed {SPEEDS[self.speed]}")
             ax.axhline(np.log10(BLOWN), color="0.5", ls=":")
             figure.legend(loc="outside right center")
             figure.set_layout_engine("constrained")

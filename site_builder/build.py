@@ -57,6 +57,7 @@ def borrowed(home, pages):
         if asked := re.fullmatch(r"<!-- figure: (\w+) (\w+) -->", cell.source.strip()):
             found = next(c for c in pages[asked[1]].cells if asked[2] in c.metadata.get("tags", ()))
             home.cells[k] = copy.deepcopy(found)
+            home.cells[k].metadata.tags = ["remove-input"]
     return home
 
 
