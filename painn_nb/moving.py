@@ -130,7 +130,7 @@ function render({ model, el }) {
     el.replaceChildren();
     const box = make("div", el, "", { class: "painn-law" }), controls = make("div", box, "", { class: "controls" });
     const depths = Array.from({ length: depth - 1 }, (_, k) => `${k + 2}`), shown = speeds.map(s => s.toFixed(1));
-    const speed = slider("fastest particle", shown, told("speed"), "its speed, in units of the simulation", () => draw());
+    const speed = slider("fastest particle", shown, told("speed"), "units of the simulation", () => draw());
     const layers = slider("layers", depths, told("layers") - 2, "of the network", () => draw());
     controls.append(speed.el, layers.el);
     let presets = null, update = null, switches = [];

@@ -84,7 +84,7 @@ def prepare(source):
                   if "painn-law" in output.get("data", {}).get("text/html", ""))
     (source / "static" / "explosion.png").write_bytes(first_picture(moving["text/html"]))  # README shows it
     for notebook, page in PAGES.items():
-        nbformat.write(adapt(read[notebook], page.split("/")[1]), source / f"{page[1:]}.ipynb")
+        nbformat.write(adapt(read[notebook], page), source / f"{page[1:]}.ipynb")
     (source / "reference" / "settings.md").write_text(settings_page())
     (source / "reference" / "glossary.md").write_text(glossary())
     said = "A figure leads to its page, and to the code that draws it."

@@ -22,7 +22,8 @@ def fill(site: Path, stories: dict[str, str]):  # address of each story, and its
     for address, title in stories.items():
         for anchor, image, caption in figures(site / address):
             words = escape(caption)
-            cards += (f'<a class="card" href="{address}#{anchor}"><img loading="lazy" src="{image.removeprefix("../")}" '
-                      f'alt="{words}"><span><b>{escape(title)}</b><br>{words}</span></a>\n')
+            picture = f'<img loading="lazy" src="{image.removeprefix("../")}" alt="{words}">'
+            said = f"<span><b>{escape(title)}</b><br>{words}</span>"
+            cards += f'<a class="card" href="{address}#{anchor}">{picture}{said}</a>\n'
     page = site / "gallery.html"
     page.write_text(page.read_text().replace(PLACE, f'<div class="gallery">\n{cards}</div>'))

@@ -1,10 +1,9 @@
 "Notebooks as pages: which there are, in which order, and how one becomes what MyST-NB reads."
 
 import re
-from pathlib import Path
 
 import nbformat
-from reference import documentation
+from reference import documentation, public
 
 from painn_nb.recipes import HELP, project_root
 
@@ -31,13 +30,16 @@ def relink(text):
     "Links of nbdev, names of notebooks and names of settings become links between pages; code is left alone."
     by_output = {page_name(n): page for n, page in PAGES.items()}
     def documented(m):
-        anchor = (m[2] or "").lower().partition(".")[0]  # a method is described with its class
-        return f"{by_output[m[1]]}.ipynb{anchor}" if m[1] in by_output else m[0]
+        module, name = m[2], (m[3] or "").partition(".")[0]  # a method is described with its class
+        if module not in by_output or name and name not in public(module): return m[1]  # of that name, and private
+        return f"[{m[1]}]({by_output[module]}.ipynb{'#' if name else ''}{name.lower()})"
+    def by_hand(m): return f"{PAGES[m[1]]}.ipynb" if m[1] in PAGES else m[0]
     def notebook(m): return f"[`{m[1]}`]({PAGES[m[2]]}.ipynb)" if m[2] in PAGES else m[0]
     parts = re.split(r"(```.*?```)", text, flags=re.S)
     for k in range(0, len(parts), 2):
-        parts[k] = re.sub(rf"{HOST}/(\w+)\.html(#[\w.]+)?", documented, parts[k])
+        parts[k] = re.sub(rf"\[([^\]]+)\]\({HOST}/(\w+)\.html(?:#([\w.]+))?\)", documented, parts[k])
         parts[k] = re.sub(r"`(nbs/(\w+)\.ipynb)`(?!\])", notebook, parts[k])
+        parts[k] = re.sub(r"(?<=\]\()(\w+)\.ipynb(?=\))", by_hand, parts[k])
         parts[k] = re.sub(rf"(?<!\[)`({'|'.join(SETTINGS)})`(?!\])", r"[`\1`](/reference/settings.md#\1)", parts[k])
     return "".join(parts)
 
@@ -78,8 +80,9 @@ def merged(cells):
     return out
 
 
-def adapt(nb, folder):
-    "A notebook as MyST-NB reads it. Figures that have a caption are numbered."
+def adapt(nb, page):
+    "A notebook as MyST-NB reads it, for a page of this name. Figures that have a caption are numbered."
+    folder, label = page.split("/")[1], page[1:].replace("/", "-")
     cells, said, front, figures = [], "", {}, 0
     left_out = ["readme"], ["home"] if folder != "index" else []
     for cell in nb.cells:
@@ -107,13 +110,9 @@ def adapt(nb, folder):
         if caption:
             figures += 1
             caption = f"**Figure {figures}.** {caption}"
-            of_cell["figure"] = {"caption": caption, "name": f"figure-{figures}"}
+            of_cell["figure"] = {"caption": caption, "name": f"{label}-figure-{figures}"}
         code.metadata = {"tags": tags, "mystnb": of_cell}
         if source.strip() or code.outputs: cells.append(code)
-        images = any("image/png" in output.get("data", {}) for output in code.outputs)
-        if caption and not images:
-            said_below = f"{{#figure-{figures} .painn-caption}}\n{caption}"
-            cells.append(nbformat.v4.new_markdown_cell(said_below))
     description = " ".join(front.get("description", "").strip().strip("'\"").split())
     if front:
         title = " ".join(front.get("title", "").strip().strip("'\"").split())

@@ -17,6 +17,13 @@ def source_of(module):
     return text.splitlines(), {node.name: node for node in ast.parse(text).body if isinstance(node, kinds)}
 
 
+@cache
+def public(module):
+    "The names that a module exports."
+    [names] = re.findall(r"^__all__ = (\[.*?\])", (PACKAGE / f"{module}.py").read_text(), flags=re.M | re.S)
+    return set(ast.literal_eval(names))
+
+
 def head(node, lines):
     "The lines of a definition up to its body, decorators too."
     first, body = min([node.lineno, *(d.lineno for d in node.decorator_list)]), node.body[0]

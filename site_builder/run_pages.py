@@ -72,7 +72,7 @@ def run_page(run):
             text = f"\n\n{told[heading]}" if heading in told else ""
             cells.append(nbformat.v4.new_markdown_cell(cell.source + text))
         elif shown.get(cell.id): cells.append(nbformat.v4.new_code_cell(cell.source, outputs=shown[cell.id]))
-    page = adapt(nbformat.v4.new_notebook(cells=cells), "runs")
+    page = adapt(nbformat.v4.new_notebook(cells=cells), f"/runs/{run.path.name}")
     for cell in page.cells:
         if cell.cell_type == "code": cell.metadata["tags"] = ["remove-input"]
     return page

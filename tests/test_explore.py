@@ -31,7 +31,7 @@ def lab(browser, server):
 
 def output_of(page, name):
     "The output of the cell that makes a panel."
-    cells = page.locator(".jp-CodeCell", has=page.locator(".jp-InputArea", has_text=re.compile(rf"^{name}\(\w?\)$")))
+    cells = page.locator(".jp-CodeCell", has=page.locator(".jp-InputArea", has_text=re.compile(rf"{name}\(\w?\)")))
     return cells.locator(".jp-OutputArea")
 
 
@@ -156,7 +156,7 @@ def test_a_live_run_leaves_the_kernel_free_and_ends_when_told(panel, project):
     expect(start).to_be_disabled()
     expect(out.locator("[role=status]")).to_contain_text(re.compile(r"step \d+, loss"), timeout=SLOW)
     said = out.evaluate("() => heard")
-    assert "starts …" in said[0] and any("starts … 1 s" in text for text in said), said
+    assert any(re.search(r"starts … [1-9]", text) for text in said), "the seconds are counted until the first step"
     speed = panel("ExplosionPanel").get_by_role("slider", name="fastest particle", exact=True)
     changed(panel("ExplosionPanel").locator("img"), lambda: speed.press("ArrowLeft"))
     changed(panel("LiveRun").locator("img"), lambda: None)
@@ -183,7 +183,7 @@ def test_a_foreign_network_names_the_module_that_lost_its_numbers(panel, project
     picture = out.locator("img")
     assert picture.get_attribute("alt") == "max of given, module against step; what was held"
     assert "input_max" in changed(picture, lambda: out.get_by_label("statistic").select_option("input_max"))
-    [r2] = project.glob("runs/painn/*__R2_full")
+    r2 = min(project.glob("runs/painn/*__R2_full"))
     changed(picture, lambda: out.get_by_label("captures").select_option(f"runs/painn/{r2.name}"))
     expect(out.locator("[role=status] b")).to_have_text("All captured values are finite.")
 
@@ -191,19 +191,20 @@ def test_a_foreign_network_names_the_module_that_lost_its_numbers(panel, project
 def test_stills_remain_where_the_kernel_is_gone(lab, server, browser):
     "The last test, since it ends the kernel: after a restart, and in the notebook opened again."
     names = ("ExplosionPanel", "RunBrowser", "LiveRun", "TrajectoryPanel", "WatchPanel")
-    last = {name: output_of(lab, name).locator(".painn-panel img").get_attribute("alt") for name in names}
+    shown = {name: output_of(lab, name).locator(".painn-panel img").get_attribute("alt") for name in names}
 
     def only_the_still(page):
         for name in names:
             out = output_of(page, name)
             out.scroll_into_view_if_needed()
             expect(out.get_by_text(STILL)).to_be_visible()
-            picture = out.locator(".painn-still img")
-            expect(picture).to_have_attribute("alt", last[name])
-            expect(picture).not_to_have_js_property("naturalWidth", 0)
-            assert not out.locator(".jupyter-widgets:visible").count()
+            if shown[name]: expect(out.locator(".painn-still img")).not_to_have_js_property("naturalWidth", 0)
+            expect(out.locator(".jupyter-widgets:visible")).to_have_count(0)
+            assert (out.locator("img:visible").get_attribute("alt") if shown[name] else "") == shown[name]
 
-    for name in names: expect(output_of(lab, name).get_by_text(STILL)).to_be_hidden()
+    for name, words in shown.items():
+        expect(output_of(lab, name).get_by_text(STILL)).to_be_hidden()
+        if words: expect(output_of(lab, name).locator(".painn-still img")).to_have_attribute("alt", words)
     lab.get_by_role("menuitem", name="Kernel", exact=True).click()
     lab.locator(".lm-Menu-itemLabel", has_text=re.compile("^Restart Kernel…$")).click()
     lab.locator(".jp-Dialog .jp-mod-accept").click()
