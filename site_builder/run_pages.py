@@ -4,6 +4,7 @@ import base64
 import re
 import subprocess
 import sys
+from itertools import pairwise
 
 import nbformat
 from pages import adapt, relink
@@ -66,9 +67,10 @@ def run_page(run):
     }
     start = next(k for k, cell in enumerate(form.cells) if cell.source.startswith("## Outcome"))
     cells = [nbformat.v4.new_markdown_cell(f"# {escaped(run.name)}\n\n`{run.address}`")]
-    for cell in form.cells[start:]:
+    for cell, below in pairwise(form.cells[start:]):  # the last one tells where the report is
         if cell.cell_type == "markdown":
             heading = cell.source.partition("\n")[0]
+            if heading not in told and below.cell_type == "code" and not shown.get(below.id): continue  # no figure
             text = f"\n\n{told[heading]}" if heading in told else ""
             cells.append(nbformat.v4.new_markdown_cell(cell.source + text))
         elif shown.get(cell.id): cells.append(nbformat.v4.new_code_cell(cell.source, outputs=shown[cell.id]))

@@ -102,6 +102,7 @@ def test_a_run_page_has_the_outcome_first_and_all_settings_last(of_hostile_runs)
     order = ["It exploded at step 52: the loss is inf", "<img", "Nothing differs from R0", "is set by R0",
              "debug_layer_stats_every", "Per-layer highlights", "<details", "lr_base</", "</details>"]
     assert [page.find(words) for words in order] == sorted(page.index(words) for words in order)
+    assert "Where it grew" in page and "What the limits held" not in page  # R0 has none
 
 
 def test_a_damaged_run_is_left_out_and_named(of_hostile_runs):
