@@ -143,7 +143,7 @@ def plot_heatmaps(stats: Source) -> np.ndarray:
     names = overview(table)
     columns = min(len(names), 2)
     rows = math.ceil(len(names) / columns)
-    size = 6 * columns, 2.6 * rows
+    size = 3.7 * columns, 2.1 * rows  # a page shows seven inches
     fig, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     for name, ax in zip(names, axes.flat): plot_heatmap(table, name, ax)
     for ax in axes.flat[len(names):]: ax.remove()
