@@ -124,10 +124,10 @@ def adapt(nb, page):
             of_cell["figure"] = {"caption": caption, "name": f"{label}-figure-{figures}"}
         code.metadata = {"tags": tags, "mystnb": of_cell}
         if source.strip() or code.outputs: cells.append(code)
-    description = " ".join(front.get("description", "").strip().strip("'\"").split())
+    def plain(key): return " ".join(front.get(key, "").strip().strip("'\"").replace("''", "'").split())
+    description = plain("description")
     if front:
-        title = " ".join(front.get("title", "").strip().strip("'\"").split())
-        head = f"# {title}" + (f"\n\n*{relink(description)}*" if description else "")
+        head = f"# {plain('title')}" + (f"\n\n*{relink(description)}*" if description else "")
         cells.insert(0, nbformat.v4.new_markdown_cell(head))
     cells = merged(cells)
     for k, cell in enumerate(cells): cell.id = f"c{k}"

@@ -11,6 +11,8 @@ import nbformat
 import pytest
 from lab import tracked
 
+import painn_nb
+
 BIN = Path(sys.executable).parent
 
 
@@ -46,6 +48,12 @@ def test_what_make_mutants_changes_is_the_same_in_notebook_and_package(root, tmp
 def test_readme_is_the_index_notebook(root):
     made = subprocess.run(["make", "-s", "readme-text"], cwd=root, capture_output=True, text=True, check=True)
     assert (root / "README.md").read_text() == made.stdout, "run `make readme` and commit"
+
+
+def test_readme_shows_pictures_that_are_there_and_the_citation_names_this_version(root):
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", (root / "README.md").read_text())
+    assert shown and all((root / name).stat().st_size for name in shown)
+    assert f"version: {painn_nb.__version__}\n" in (root / "CITATION.cff").read_text()
 
 
 def test_every_notebook_opens_with_a_title_and_one_line(root):

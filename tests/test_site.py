@@ -4,6 +4,7 @@ import filecmp
 import functools
 import http.server
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,14 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 import nbformat
+import numpy as np
 import pytest
 from lab import tracked
+
+from painn_nb.moving import UPDATES, settings_of
+from painn_nb.recipes import resolve
+from painn_nb.recursion import at_speed, constants, first_blown_layer, forward_passes, predict
+from painn_nb.stabilizer import Remedies
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +230,132 @@ def test_a_table_is_sorted_by_a_click_on_its_head(tab, server):
     assert column() == sorted(column()) and len(column()) > 3
     head.press("Enter")
     assert column() == sorted(column(), reverse=True)
+
+
+LINES = """() => Object.fromEntries([...document.querySelectorAll('.painn-law polyline')].map(
+    line => [line.dataset.name, line.getAttribute('points').split(' ').map(p => p.split(',').map(Number))]))"""
+
+
+def values(page):
+    "What the lines of the moving figure show, by name: the axis is read from its labels."
+    ticks = page.evaluate("""() => [...document.querySelectorAll('.painn-law .picture text')].filter(
+        t => t.getAttribute('text-anchor') === 'end' && /^1(e\\d+)?$/.test(t.textContent)).map(
+        t => [Math.log10(Number(t.textContent)), Number(t.getAttribute('y')) - 4])""")
+    (low, at_low), *_, (high, at_high) = ticks
+    def decade(y): return low + (high - low) * (y - at_low) / (at_high - at_low)
+    return {name: [decade(y) for _, y in points] for name, points in page.evaluate(LINES).items()}
+
+
+def close(shown, told):
+    "Whether a line shows these numbers, in decades, up to the first that leaves the paper."
+    pairs = [(a, np.log10(b)) for a, b in zip(shown, told) if b <= 1e20]
+    return len(pairs) > 1 and max(abs(a - b) for a, b in pairs) < 0.03
+
+
+def turn(page, name, value):
+    "Move a slider by its keys until it reads out a value."
+    slider = page.get_by_role("slider", name=name, exact=True)
+    slider.press("Home")
+    while slider.get_attribute("aria-valuetext") != value: slider.press("ArrowRight")
+
+
+def test_the_figure_of_the_home_page_moves_and_shows_what_the_package_measures(tab, docs):
+    tab.goto((docs / "index.html").as_uri())
+    for speed, layers in (("4.0", "12"), ("9.0", "4")):
+        turn(tab, "fastest particle", speed)
+        turn(tab, "layers", layers)
+        shown = values(tab)
+        assert list(shown) == ["R0", "R1", "R2", "R3"]
+        for recipe, line in shown.items():
+            told = forward_passes([float(speed)], Remedies(**resolve(recipe).active()), int(layers))["q"][:, 0]
+            assert close(line, told), (recipe, line, told)
+            layer = first_blown_layer(told)
+            where = "stays below 1e6" if layer is None else f"passes 1e6 after layer {layer}"
+            assert f"{recipe} {where}" in tab.locator(".painn-law [role=status]").inner_text()
+    assert not tab.errors and all(url.startswith(("file:", "data:")) for url in tab.asked)
+
+
+@pytest.mark.parametrize("update, groups", [
+    ("1", ["clamp of q"]), ("1/2", ["limits on messages", "clip of mu"]),
+    ("1/10", ["norms before the blocks", "tanh in the mixing"]), ("1", ["clamp of q", "clip of mu"]),
+])
+def test_remedies_are_chosen_by_keys_and_the_recursion_is_the_packages_own(tab, docs, update, groups):
+    tab.goto((docs / "story" / "law.html").as_uri())
+    turn(tab, "fastest particle", "7.0")
+    turn(tab, "layers", "9")
+    turn(tab, "an update counts", update)
+    for name in groups: tab.get_by_role("checkbox", name=name).press("Space")
+    bare, measured, law = values(tab).values()
+    remedies = Remedies(**settings_of(UPDATES[update], groups))
+    passes, read = forward_passes([7.0], remedies, 9), forward_passes([8.0, 0.1])
+    k = constants(at_speed(read, 0), at_speed(read, 1))
+    assert close(bare, forward_passes([7.0], layers=9)["q"][:, 0]) and close(measured, passes["q"][:, 0])
+    told = predict(passes["q"][0, 0], passes["mu"][0, 0], k, remedies)[:9]
+    apart = [abs(a - np.log10(b)) for a, b in zip(law, told) if b < 1e6]
+    assert len(apart) > 1 and max(apart) < 0.1
+
+
+def test_a_recipe_is_one_press_and_is_said_to_be_pressed(tab, docs):
+    tab.goto((docs / "story" / "law.html").as_uri())
+    button = tab.get_by_role("button", name="R2", exact=True)
+    button.press("Enter")
+    assert button.get_attribute("aria-pressed") == "true"
+    assert tab.get_by_role("button", name="R0", exact=True).get_attribute("aria-pressed") == "false"
+    checked = [box.is_checked() for box in tab.locator(".painn-law").get_by_role("checkbox").all()]
+    assert checked == [False, True, True, True, True]
+    assert list(values(tab)) == ["no remedy", "R2, measured", "R2, by the recursion"]
+    picture = tab.locator(".painn-law svg[role=img]")
+    assert "stays below 1e6" in picture.get_attribute("aria-label")
+
+
+def test_code_is_copied_and_what_it_prints_is_not(browser, server):
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(f"{server}/index.html")
+    block = page.locator("div.highlight", has_text="make run").first
+    block.hover()
+    block.locator("button.copybtn").click()
+    assert page.evaluate("navigator.clipboard.readText()").strip() == "make run RUN=R2"
+    assert not page.locator("div.output button.copybtn").count()
+    context.close()
+
+
+def test_figures_of_the_story_are_numbered_and_stand_in_the_gallery(tab, server, docs):
+    for page in sorted((docs / "story").glob("*.html")):
+        captions = [Links(page.read_text()).ids]
+        tab.goto(f"{server}/story/{page.name}")
+        told = tab.locator("figcaption").all_inner_texts()
+        assert told and all(text.startswith(f"Figure {k}. ") for k, text in enumerate(told, 1)), (page.name, told, captions)
+    tab.goto(f"{server}/gallery.html")
+    cards = tab.locator(".gallery a.card")
+    assert cards.count() > 20
+    cards.last.click()
+    tab.wait_for_load_state()
+    assert "#" in tab.url and tab.locator(f"[id='{tab.url.partition('#')[2]}']").count() == 1
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 760, 1440])
+def test_nothing_is_cut_at_any_width_in_any_theme(browser, server, pages, width, theme):
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+    page.on("pageerror", lambda e: pytest.fail(str(e)))
+    for name in [name for name in pages if name.startswith(("index", "story", "gallery", "runs", "howto"))]:
+        page.goto(f"{server}/{name}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
+    page.goto(f"{server}/index.html")
+    colours = page.evaluate("""() => [document.body, document.querySelector('.painn-law .picture text')].map(
+        (e, k) => getComputedStyle(e)[k ? 'fill' : 'backgroundColor'])""")
+    light = [sum(map(int, re.findall(r"\d+", colour)[:3])) > 384 for colour in colours]
+    assert light == ([True, False] if theme == "light" else [False, True])
+    page.close()
+
+
+def test_a_still_stands_where_scripts_do_not_run(browser, server):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{server}/index.html")
+    assert page.locator("#painn-law-recipes img").get_attribute("alt").startswith("Largest |q| after each layer")
+    context.close()
 
 
 def test_it_is_readable_on_a_phone(browser, server):
