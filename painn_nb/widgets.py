@@ -489,7 +489,7 @@ def captures_of(
         suffix = r.stat if module else r.stat.removeprefix(f"{r.site.rpartition('.')[2]}_")
         return Reading(r.site, r.kind, r.value, suffix, r.stabilizer, module)
     steps = table_of(source).groupby("step", sort=False)
-    return [Capture(int(step), map(reading, part.itertuples(index=False))) for step, part in steps]  # pyrefly: ignore
+    return [Capture(int(step), map(reading, part.itertuples(index=False))) for step, part in steps]
 
 # %% ../nbs/18_widgets.ipynb #62161f6c
 class WatchPanel(Panel):
