@@ -22,7 +22,7 @@ def fill(site: Path, stories: dict[str, str]):  # address of each story, and its
     for address, title in stories.items():
         for anchor, image, caption in figures(site / address):
             words = escape(caption)
-            picture = f'<img loading="lazy" src="{image.removeprefix("../")}" alt="{words}">'
+            picture = f'<img src="{image.removeprefix("../")}" alt="{words}">'
             said = f"<span><b>{escape(title)}</b><br>{words}</span>"
             cards += f'<a class="card" href="{address}#{anchor}">{picture}{said}</a>\n'
     page = site / "gallery.html"

@@ -194,7 +194,7 @@ def test_every_page_reads_well_in_a_browser(tab, server, pages):
 
 def test_the_home_page_opens_from_the_file_system(tab, docs):
     tab.goto((docs / "index.html").as_uri())
-    assert tab.locator("article img").count()
+    assert tab.locator(".painn-law polyline").count() == 4
     assert not tab.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
     assert not tab.errors and all(url.startswith(("file:", "data:")) for url in tab.asked)
 
@@ -322,10 +322,9 @@ def test_code_is_copied_and_what_it_prints_is_not(browser, server):
 
 def test_figures_of_the_story_are_numbered_and_stand_in_the_gallery(tab, server, docs):
     for page in sorted((docs / "story").glob("*.html")):
-        captions = [Links(page.read_text()).ids]
         tab.goto(f"{server}/story/{page.name}")
         told = tab.locator("figcaption").all_inner_texts()
-        assert told and all(text.startswith(f"Figure {k}. ") for k, text in enumerate(told, 1)), (page.name, told, captions)
+        assert told and all(text.startswith(f"Figure {k}. ") for k, text in enumerate(told, 1)), page.name
     tab.goto(f"{server}/gallery.html")
     cards = tab.locator(".gallery a.card")
     assert cards.count() > 20
