@@ -261,7 +261,9 @@ def plot_runs(
             heatmaps[k].set_title(f"{name}\nhas no {stat}")
             heatmaps[k].set_axis_off()
         metrics = readouts[name].metrics
-        loss.plot(metrics.step, metrics.loss.where(np.isfinite(metrics.loss)), color=colours[name], label=name)
+        of_one_step = "." if len(metrics) == 1 else None  # a line needs two
+        finite = metrics.loss.where(np.isfinite(metrics.loss))
+        loss.plot(metrics.step, finite, marker=of_one_step, color=colours[name], label=name)
     plot_comparison(tables, stat, growth, step)
     if step is not None: loss.axvline(step, color="C3", lw=1)
     loss.set(yscale="log", xlabel="step", ylabel="loss")
