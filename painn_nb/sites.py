@@ -43,8 +43,9 @@ def unwrapped(x: Any) -> Any:
         x = torch._C._functorch.get_unwrapped(x)
     return x
 
-@torch._dynamo.assume_constant_result  # asked while code is compiled, and not in it
 def in_transform() -> bool: return torch._C._functorch.peek_interpreter_stack() is not None
+# asked while code is compiled, and not in it: torch.compiler.assume_constant_result, without seconds for its import
+in_transform._dynamo_marked_constant = True  # pyrefly: ignore[missing-attribute]
 
 def outside_transforms(f: Callable[..., None], *given: Any) -> None:
     "Call `f` with the tensors that `torch.func` has wrapped, as in a vmap or jacrev, and outside of it."
