@@ -2,16 +2,20 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from painn_nb.model import EdgeList, PaiNN
+from painn_nb import model as model_module
+from painn_nb.model import EdgeList, PaiNN, edges_within
+from painn_nb.recipes import resolve
 from painn_nb.reductions import measure
 from painn_nb.sites import sites
 from painn_nb.stabilizer import Clamp, ClipNorm, Remedies, ScaledTanh, attach, stabilize
+from painn_nb.watch import watch
 
 seeds = st.integers(0, 2**32 - 1)
 strength = st.floats(0.05, 20)
@@ -223,6 +227,33 @@ def test_the_whole_model_compiles_too():
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     for edge_index in (None, all_pairs(2, 4)):
         assert_same(compiled(charge, pos, vel, edge_index), model(charge, pos, vel, edge_index))
+
+
+@pytest.mark.parametrize("recipe", ["R0", "R2", "R3"])
+@pytest.mark.parametrize("edges", ["all", "near", "shuffled"])
+def test_a_large_graph_in_parts_is_the_same_network(monkeypatch, recipe, edges):
+    "Values, forces, their own gradients, and every reading; the parts are computed again on the way back."
+    charge, pos, vel = flat(*world(3, batch=1, n=40)[:3])
+    near = edges_within(pos, 1.5)
+    edge_index = {"all": None, "near": near, "shuffled": near[:, torch.randperm(near.shape[1])]}[edges]
+    net = stabilize(network(3), resolve(recipe))
+
+    def everything():
+        at = pos.clone().requires_grad_()
+        with watch(net) as w:
+            out = net(charge, at, vel, edge_index)
+            first = torch.autograd.grad(sum(x.square().sum() for x in out), [at, *net.parameters()], create_graph=True)
+            second = torch.autograd.grad(first[0].square().sum(), list(net.parameters()), allow_unused=True)
+            readings = w.capture(step=0).readings
+        return [*out, *first, *(x for x in second if x is not None)], readings
+
+    whole, read = everything()
+    monkeypatch.setattr(model_module, "LARGE", 0)
+    monkeypatch.setattr(model_module, "PART", 60 * 3 * net.features)
+    parted, read_too = everything()
+    assert_same(whole, parted)
+    assert [r.key for r in read] == [r.key for r in read_too]
+    np.testing.assert_allclose([r.value for r in read], [r.value for r in read_too], rtol=1e-6)
 
 
 def test_a_graph_of_ones_own():
