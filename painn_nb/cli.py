@@ -79,7 +79,7 @@ run_folder = click.argument("folder", type=click.Path(path_type=Path), default=o
 @with_settings()
 @in_a_sentence
 def run(recipe: str, runs_dir: Path, name: str | None, resume: str | None, settings: dict[str, Any]) -> None:
-    """Train RECIPE: R0, R1, R2, or a TOML file of your own.
+    """Train RECIPE: R0, R1, R2, R3, or a TOML file of your own.
 
     A setting that is not given is the recipe's. `off` switches a remedy off. An explosion is a result. The last line is
     the run directory."""

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from .diagnostics import BLOWN
 from .plots import colours_of
 from .recipes import RECIPES
-from .recursion import LARGEST_OF_NORMED, at_speed, constants, forward_passes
+from .recursion import LARGEST_OF_NORMED, at_speed, constants, first_blown_layer, forward_passes
 from .stabilizer import Remedies
 from .widgets import DIAL, Dial, render
 
@@ -84,6 +84,7 @@ def measured_grid() -> dict[str, Any]:
     return {
         "q": packed_logs(np.stack([p["q"] for p in passes])),  # (choices, DEPTH, SPEEDS)
         "mu": packed_logs(np.stack([p["mu"][0] for p in passes])),  # after layer 0, (choices, SPEEDS)
+        "mu_blown": [[first_blown_layer(mu) for mu in p["mu"].T] for p in passes],  # layer, or none: (choices, SPEEDS)
         "constants": [{name: float(f"{value:.6g}") for name, value in row.items()} for row in k.to_dict("records")],
     }
 
@@ -120,7 +121,7 @@ function render({ model, el }) {
     const groups = Object.entries(told("groups")), recipes = told("recipes"), free = told("free");
     const grid = told("grid"), q = unpacked(grid.q), mu = unpacked(grid.mu), lost = told("lost"), blown = told("blown");
     const log = (choice, layer, s) => q[(choice * depth + layer) * speeds.length + s];
-    const value = x => x === lost ? Infinity : 10 ** (x / 100);
+    const value = x => x === lost ? NaN : 10 ** (x / 100);
     const make = (tag, parent, text, attributes = {}) => {
         const made = document.createElement(tag);
         if (text) made.textContent = text;
@@ -131,7 +132,7 @@ function render({ model, el }) {
     const box = make("div", el, "", { class: "painn-law" }), controls = make("div", box, "", { class: "controls" });
     const depths = Array.from({ length: depth - 1 }, (_, k) => `${k + 2}`), shown = speeds.map(s => s.toFixed(1));
     const speed = slider("fastest particle", shown, told("speed"), "units of the simulation", () => draw());
-    const layers = slider("layers", depths, told("layers") - 2, "of the network", () => draw());
+    const layers = slider("layers", depths, told("layers") - 2, "of the network, counted from 0", () => draw());
     controls.append(speed.el, layers.el);
     let presets = null, update = null, switches = [];
     if (free) {
@@ -173,13 +174,22 @@ function render({ model, el }) {
         let now = value(log(choice, 0, s)), m = value(mu[choice * speeds.length + s]);
         const out = [now];
         for (const k of grid.constants.slice(1, layers.state.index + 2)) {
-            [now, m] = now * m < 1e60 ? layerLaw(now, m, k, r, told("normed")) : [Infinity, Infinity];
+            [now, m] = now * m < 1e60 ? layerLaw(now, m, k, r, told("normed")) : [NaN, NaN];
             out.push(now);
         }
         return out;
     }
     const first = values => values.findIndex(x => !(x < blown));
-    const where = values => first(values) < 0 ? "stays below 1e6" : `passes 1e6 after layer ${first(values)}`;
+    function where(values) {
+        const layer = first(values);
+        if (layer < 0) return "stays below 1e6";
+        return isNaN(values[layer]) ? `is lost after layer ${layer}` : `passes 1e6 after layer ${layer}`;
+    }
+    function alsoOf(mu) {  // which |q| does not show
+        const layer = grid.mu_blown[chosen()][speed.state.index], last = layers.state.index + 1;
+        const shown = layer !== null && layer <= last && (first(mu) < 0 || layer < first(mu));
+        return shown ? ` What it does not show: the largest ‖mu‖ passes 1e6 after layer ${layer}.` : "";
+    }
 
     function lines() {
         const known = Object.entries(recipes);
@@ -195,7 +205,8 @@ function render({ model, el }) {
         const at = `Speed ${speeds[speed.state.index].toFixed(1)}, ${layers.state.index + 2} layers: `;
         if (!free) return at + drawn.map(line => `${line.name} ${where(line.values)}`).join("; ") + ".";
         const [yours, law] = drawn.slice(-2);
-        return `${at}the largest |q| ${where(yours.values)}; by the recursion it ${where(law.values)}.`;
+        const said = `the largest |q| ${where(yours.values)}; by the recursion it ${where(law.values)}.`;
+        return `${at}${said}${alsoOf(yours.values)}`;
     }
     function draw() {
         if (free) for (const button of presets.children)
@@ -225,9 +236,10 @@ function render({ model, el }) {
         put("text", { x: (left + right) / 2, y: height - 5, "text-anchor": "middle" }, "after layer");
         put("text", { x: left, y: 12 }, "largest |q|");
         drawn.forEach((line, k) => {
-            const points = [];  // up to the first that leaves the paper
+            const points = [];  // up to the first that leaves the paper, or is lost
             for (const [layer, v] of line.values.entries()) {
-                points.push([x(layer), Math.max(y(Math.min(v, 1e300)), top - 200)]);
+                if (isNaN(v)) break;
+                points.push([x(layer), Math.max(y(v), top - 200)]);
                 if (v > 10 ** high) break;
             }
             const kind = `line ${line.pale ? "pale" : ""} ${line.dashed ? "dashed" : ""}`, stroke = line.color;

@@ -330,8 +330,9 @@ class Watch:
         return Capture(step, readings)
 
     def capture(self, step: int) -> Capture:
-        """`read`, kept. Warns, once each, of sites that are heading for an overflow, see `forecast`, and of attached
-        stabilizers that nothing has passed."""
+        """`read`, kept. Warns, once each, of sites that are heading for an overflow, see `forecast`.
+
+        Warns, too, of attached stabilizers that nothing has passed."""
         capture = self.read(step)
         self.keep.append(capture.record)
         self.recent.append(capture)

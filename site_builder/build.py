@@ -18,11 +18,11 @@ from pathlib import Path
 import nbformat
 from gallery import PLACE, fill
 from nbdev.serve import proc_nbs
-from pages import NBS, PAGES, SECTIONS, adapt
+from pages import NBS, PAGES, SECTIONS, adapt, relink, title_of
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
-from reference import settings_page
+from reference import imports_page, settings_page
 from run_pages import committed_runs, write_runs
 from sphinx.cmd.build import main as sphinx_build
 
@@ -47,7 +47,8 @@ def glossary():
 def write_sources(folder):
     "The modules, a page each, whose lines can be linked to."
     for module in (ROOT / "painn_nb").glob("[a-z]*.py"):
-        style = HtmlFormatter(full=True, linenos="inline", lineanchors="L", title=f"painn_nb/{module.name}")
+        title, scrolls = f"painn_nb/{module.name}", "overflow-x: auto"
+        style = HtmlFormatter(full=True, linenos="inline", lineanchors="L", title=title, prestyles=scrolls)
         (folder / f"{module.stem}.html").write_text(highlight(module.read_text(), PythonLexer(), style))
 
 
@@ -88,6 +89,8 @@ def prepare(source):
         nbformat.write(adapt(read[notebook], page), source / f"{page[1:]}.ipynb")
     (source / "reference" / "settings.md").write_text(settings_page())
     (source / "reference" / "glossary.md").write_text(glossary())
+    of_modules = {page.rpartition("/")[2]: page for page in PAGES.values() if page.startswith("/reference")}
+    (source / "reference" / "imports.md").write_text(relink(imports_page(of_modules)))
     said = "A figure leads to its page, and to the code that draws it."
     (source / "gallery.md").write_text(f"# Gallery\n\n{said}\n\n{PLACE}\n")
     runs = write_runs(source, committed_runs())
@@ -95,19 +98,13 @@ def prepare(source):
     home = nbformat.read(source / "index.ipynb", 4)
     trees = {caption: [PAGES[n][1:] for n in notebooks] for caption, (_, notebooks) in SECTIONS.items()}
     trees["The story"].append("gallery")
-    trees["Reference"][:0] = ["reference/glossary", "reference/settings"]
-    runs_tree = toctree("The runs", ["runs/index", "runs/log", *(f"runs/{name}" for name in runs)])
+    trees["Reference"][:0] = ["reference/imports", "reference/settings", "reference/glossary"]
+    runs_tree = toctree("The runs", ["runs/index", "The run log <runs/log>", *(f"runs/{name}" for name in runs)])
     navigation = [toctree(caption, pages) for caption, pages in trees.items()]
     navigation.insert(1, runs_tree)  # after the story
     home.cells.append(nbformat.v4.new_markdown_cell("".join(navigation)))
     home.cells[-1].id = "toctree"
     nbformat.write(home, source / "index.ipynb")
-
-
-def title_of(notebook):
-    "The first heading of a notebook."
-    cells = nbformat.read(NBS / f"{notebook}.ipynb", 4).cells
-    return next(cell.source for cell in cells if cell.source.startswith("# ")).partition("\n")[0].removeprefix("# ")
 
 
 def build(out):

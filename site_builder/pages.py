@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from functools import cache
 
 import nbformat
 from PIL import Image
@@ -29,6 +30,13 @@ PAGES = {"index": "/index"} | {
 SETTINGS = list(HELP)
 
 
+@cache
+def title_of(notebook):
+    "The first heading of a notebook."
+    cells = nbformat.read(NBS / f"{notebook}.ipynb", 4).cells
+    return next(cell.source for cell in cells if cell.source.startswith("# ")).partition("\n")[0].removeprefix("# ")
+
+
 def relink(text):
     "Links of nbdev, names of notebooks and names of settings become links between pages; code is left alone."
     by_output = {page_name(n): page for n, page in PAGES.items()}
@@ -37,7 +45,7 @@ def relink(text):
         if module not in by_output or name and name not in public(module): return m[1]  # of that name, and private
         return f"[{m[1]}]({by_output[module]}.ipynb{'#' if name else ''}{name.lower()})"
     def by_hand(m): return f"{PAGES[m[1]]}.ipynb" if m[1] in PAGES else m[0]
-    def notebook(m): return f"[`{m[1]}`]({PAGES[m[2]]}.ipynb)" if m[2] in PAGES else m[0]
+    def notebook(m): return f"[{title_of(m[2])}]({PAGES[m[2]]}.ipynb)" if m[2] in PAGES else m[0]
     parts = re.split(r"(```.*?```)", text, flags=re.S)
     for k in range(0, len(parts), 2):
         parts[k] = re.sub(rf"\[([^\]]+)\]\({HOST}/(\w+)\.html(?:#([\w.]+))?\)", documented, parts[k])

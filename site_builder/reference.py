@@ -1,9 +1,11 @@
 "What is documented: functions and classes with their types as written, and every setting of a run."
 
 import ast
+import inspect
 import re
 from functools import cache
 
+import painn_nb
 from painn_nb.recipes import HELP, Config, in_words, project_root
 
 PACKAGE = project_root() / "painn_nb"
@@ -48,7 +50,8 @@ def members(node):
         if not isinstance(part, ast.FunctionDef) or part.name.startswith("_"): continue
         said = ast.get_docstring(part)
         is_property = any(getattr(d, "id", "") == "property" for d in part.decorator_list)
-        if said: rows += f"- `{part.name}{'' if is_property else '()'}`: {said.splitlines()[0]}\n"
+        first = " ".join(said.split("\n\n")[0].split()) if said else ""
+        if said: rows += f"- `{part.name}{'' if is_property else '()'}`: {first}\n"
     return rows
 
 
@@ -67,16 +70,24 @@ def documentation(markdown):
     return f"### {name}\n\n{link}\n\n```python\n{written}\n```\n\n{text}\n\n{listed}"
 
 
+def can_be_off(name):
+    "Whether a setting that is no remedy can be off; the error of a remedy says so itself."
+    if name in Config.declared(): return False
+    try: return getattr(Config(**{name: "off"}), name) is None
+    except ValueError: return False
+
+
 def expected(name):
     "What a setting must be, in the words of the error that a wrong value gets."
+    if name == "device": return "auto, or a device of torch, as cpu or cuda"
     try: Config(**{name: "?" if name == "system" else -1})
-    except ValueError as e: return re.search(r"it must be (.*)\.", str(e))[1]
+    except ValueError as e: return re.search(r"it must be (.*)\.", str(e))[1] + (", or off" if can_be_off(name) else "")
     raise AssertionError(f"{name} can be anything")
 
 
 UNITS = {
     "cutoff": "length of the system", "warmup": "steps", "epochs": "steps",
-    "debug_layer_stats_every": "steps", "lr_peak": "per step",
+    "debug_layer_stats_every": "steps",
 }
 
 
@@ -98,3 +109,17 @@ def settings_page():
              "A number without a unit has none: activations of the network have no dimension.\n")
     rest = [name for name in HELP if name not in remedies]
     return "\n".join([about, section("Remedies", remedies), section("Training", rest)])
+
+
+def imports_page(pages):
+    "What `from painn_nb import …` gives: each name, what it is in a sentence, and where it is described."
+    rows = ""
+    for name in painn_nb.__all__:
+        module = getattr(getattr(painn_nb, name), "__module__", "").rpartition(".")[2]
+        if module not in pages: module = next(m for m in pages if (PACKAGE / f"{m}.py").exists() and name in public(m))
+        if name in source_of(module)[1]:
+            said = inspect.getdoc(getattr(painn_nb, name)).split("\n\n")[0].replace("\n", " ")
+            address = f"{pages[module]}.ipynb#{name.lower()}"
+        else: said, address = f"By name: {', '.join(getattr(painn_nb, name))}.", f"{pages[module]}.ipynb"
+        rows += f"| [`{name}`]({address}) | {said} |\n"
+    return f"# What one imports\n\n`from painn_nb import …` gives these.\n\n| name | what it is |\n|---|---|\n{rows}"

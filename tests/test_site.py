@@ -252,6 +252,13 @@ def close(shown, told):
     return len(pairs) > 1 and max(abs(a - b) for a, b in pairs) < 0.03
 
 
+def where(q):
+    "What the figure says of a line."
+    layer = first_blown_layer(q)
+    if layer is None: return "stays below 1e6"
+    return f"{'passes 1e6' if np.isfinite(q[layer]) else 'is lost'} after layer {layer}"
+
+
 def turn(page, name, value):
     "Move a slider by its keys until it reads out a value."
     slider = page.get_by_role("slider", name=name, exact=True)
@@ -269,9 +276,7 @@ def test_the_figure_of_the_home_page_moves_and_shows_what_the_package_measures(t
         for recipe, line in shown.items():
             told = forward_passes([float(speed)], Remedies(**resolve(recipe).active()), int(layers))["q"][:, 0]
             assert close(line, told), (recipe, line, told)
-            layer = first_blown_layer(told)
-            where = "stays below 1e6" if layer is None else f"passes 1e6 after layer {layer}"
-            assert f"{recipe} {where}" in tab.locator(".painn-law [role=status]").inner_text()
+            assert f"{recipe} {where(told)}" in tab.locator(".painn-law [role=status]").inner_text()
     assert not tab.errors and all(url.startswith(("file:", "data:")) for url in tab.asked)
 
 
@@ -293,6 +298,12 @@ def test_remedies_are_chosen_by_keys_and_the_recursion_is_the_packages_own(tab, 
     told = predict(passes["q"][0, 0], passes["mu"][0, 0], k, remedies)[:9]
     apart = [abs(a - np.log10(b)) for a, b in zip(law, told) if b < 1e6]
     assert len(apart) > 1 and max(apart) < 0.1
+    said, q, mu = tab.locator(".painn-law [role=status]").inner_text(), passes["q"][:, 0], passes["mu"][:, 0]
+    assert f"the largest |q| {where(q)}; by the recursion it {where(told)}." in said
+    layer, blown = first_blown_layer(mu), first_blown_layer(q)
+    unseen = layer is not None and (blown is None or layer < blown)
+    assert ("What it does not show" in said) == unseen == (groups == ["clamp of q"])
+    assert not unseen or f"the largest ‖mu‖ passes 1e6 after layer {layer}." in said
 
 
 def test_a_recipe_is_one_press_and_is_said_to_be_pressed(tab, docs):
