@@ -29,14 +29,16 @@ SIZES = {
 def peak_memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(bodies, features, layers, neighbours=None, reuse=True):
+def measure(bodies, features, layers, neighbours=None, reuse=True, parts=True):
     """Milliseconds of a step, of these the neighbour list, and MiB that the steps added to the process.
 
-    `reuse`: as the trainer does, see `reuse_memory`."""
+    `reuse`: as the trainer does, see `reuse_memory`; `parts`: the messages of a large graph part after part."""
     import torch
+    from painn_nb import model as model_module
     from painn_nb.model import PaiNN, edges_within
     from painn_nb.process import reuse_memory
     if reuse: reuse_memory()
+    if not parts: model_module.LARGE = 2**62
     torch.manual_seed(0)
     cutoff = 10.0 if neighbours is None else 2.0
     model = PaiNN(features, layers, cutoff=cutoff)
@@ -78,8 +80,9 @@ if __name__ == "__main__":
         for size in sizes:
             rows.append({"against": against, "value": size[key], **measured(**size)})
             if name == "bodies" and size is sizes[-1]:  # memory matters where there is much of it
-                without = measured(**size, reuse=False)
-                rows[-1] |= {f"{unit}_without_reuse": without[unit] for unit in ("ms", "mib")}
+                for what in ("reuse", "parts"):
+                    without = measured(**size, parts=False, **({"reuse": False} if what == "reuse" else {}))
+                    rows[-1] |= {f"{unit}_without_{what}": without[unit] for unit in ("ms", "mib")}
         part = [r for r in rows if r["against"] == against][1:]
         values = [r["value"] for r in part]
         slopes[against] = {unit: slope(values, [r[unit] for r in part]) for unit in ("ms", "mib")}
