@@ -7,7 +7,7 @@ STUDY ?= reproduction
 FRESH ?=
 GPU_PYTHON ?= $(BIN)/python
 BIN := .venv/bin
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: run sweep quick test lint faults mutants reproduce bench zoo gpu lab notebooks readme readme-text docs chromium
 

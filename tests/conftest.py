@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ TINY = dict(epochs=4, features=16, layers=2, batch_size=8)  # the same code as a
 
 
 def pytest_collection_modifyitems(items):
-    "What starts a whole notebook, a browser or a changed package is slow."
+    "What starts a whole notebook, a browser or a changed package is slow, and begins first: no worker waits at the end."
     for item in items:
         if {"papermill", "browser", "walk"} & set(item.fixturenames): item.add_marker(pytest.mark.slow)
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 class OneBrowser(LoadScopeScheduling):
