@@ -14,7 +14,7 @@ TINY = dict(epochs=4, features=16, layers=2, batch_size=8)  # the same code as a
 
 
 def pytest_collection_modifyitems(items):
-    "What starts a whole notebook, a browser or a changed package is slow; it begins first, so that no worker waits at the end."
+    "What starts a whole notebook, a browser or a changed package is slow; it begins first, so that none waits for it."
     for item in items:
         if {"papermill", "browser", "walk"} & set(item.fixturenames): item.add_marker(pytest.mark.slow)
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
