@@ -62,6 +62,12 @@ def test_every_notebook_opens_with_a_title_and_one_line(root):
         assert first.cell_type == "markdown" and re.fullmatch(r"# .+\n\n> .+", first.source), path.name
 
 
+def test_notebooks_keep_no_errors_and_no_paths_of_a_machine(root):
+    for path in root.glob("nbs/*.ipynb"):
+        outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
+        assert not any(output.output_type == "error" or "site-packages" in str(output) for output in outputs), path.name
+
+
 def test_panels_are_kept_as_stills(root):
     "A panel without its kernel is an error message; `make notebooks` leaves a picture in its place."
     for path in root.glob("nbs/*.ipynb"):
