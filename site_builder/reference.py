@@ -1,7 +1,6 @@
 "What is documented: functions and classes with their types as written, and every setting of a run."
 
 import ast
-import inspect
 import re
 from functools import cache
 
@@ -15,15 +14,20 @@ PACKAGE = project_root() / "painn_nb"
 def source_of(module):
     "The lines of a module, and its classes and functions by name."
     text = (PACKAGE / f"{module}.py").read_text()
-    kinds = ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
+    kinds = ast.ClassDef, ast.FunctionDef
     return text.splitlines(), {node.name: node for node in ast.parse(text).body if isinstance(node, kinds)}
 
 
 @cache
 def public(module):
     "The names that a module exports."
-    [names] = re.findall(r"^__all__ = (\[.*?\])", (PACKAGE / f"{module}.py").read_text(), flags=re.M | re.S)
+    [names] = re.findall(r"^__all__ = (\[.*?\])", "\n".join(source_of(module)[0]), flags=re.M | re.S)
     return set(ast.literal_eval(names))
+
+
+def first_words(node):
+    "The first paragraph of what a function or class says of itself; nothing where it says nothing."
+    return " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
 
 
 def head(node, lines):
@@ -48,10 +52,8 @@ def members(node):
     rows = ""
     for part in node.body:
         if not isinstance(part, ast.FunctionDef) or part.name.startswith("_"): continue
-        said = ast.get_docstring(part)
         is_property = any(getattr(d, "id", "") == "property" for d in part.decorator_list)
-        first = " ".join(said.split("\n\n")[0].split()) if said else ""
-        if said: rows += f"- `{part.name}{'' if is_property else '()'}`: {first}\n"
+        if said := first_words(part): rows += f"- `{part.name}{'' if is_property else '()'}`: {said}\n"
     return rows
 
 
@@ -117,9 +119,8 @@ def imports_page(pages):
     for name in painn_nb.__all__:
         module = getattr(getattr(painn_nb, name), "__module__", "").rpartition(".")[2]
         if module not in pages: module = next(m for m in pages if (PACKAGE / f"{m}.py").exists() and name in public(m))
-        if name in source_of(module)[1]:
-            said = inspect.getdoc(getattr(painn_nb, name)).split("\n\n")[0].replace("\n", " ")
-            address = f"{pages[module]}.ipynb#{name.lower()}"
+        if node := source_of(module)[1].get(name):
+            said, address = first_words(node), f"{pages[module]}.ipynb#{name.lower()}"
         else: said, address = f"By name: {', '.join(getattr(painn_nb, name))}.", f"{pages[module]}.ipynb"
         rows += f"| [`{name}`]({address}) | {said} |\n"
     return f"# What one imports\n\n`from painn_nb import …` gives these.\n\n| name | what it is |\n|---|---|\n{rows}"
