@@ -488,11 +488,12 @@ def what_is(column):
     return (HELP | COLUMNS).get(column, "")
 
 # %% ../nbs/11_runs.ipynb #11e8d1cd
-def write_table(path, about, columns):
-    "A Parquet file of columns, each with its description."
+def write_table(path, about, columns, earlier=None):
+    "A Parquet file of the rows of an earlier table, if there is one, and of columns, each with its description."
     import pyarrow as pa  # here, since who only trains needs neither
     from pyarrow import parquet
     table = pa.table(columns)
+    if earlier is not None: table = pa.concat_tables([earlier, table], promote_options="permissive")
     fields = [field.with_metadata({"description": what_is(field.name)}) for field in table.schema]
     table = pa.table(table.columns, schema=pa.schema(fields, metadata={"description": about}))
     with beside(path) as aside: parquet.write_table(table, aside, compression="zstd", compression_level=19)
@@ -514,13 +515,23 @@ def stacked(tables):
     # pandas' own way takes NaN for missing
     return {name: x.to_numpy() if x.dtype == float else x for name, x in table.items()}
 
+# %% ../nbs/11_runs.ipynb #c1f6832d
+def packed_before(folder, but):
+    "The tables of an earlier packing without some runs, by name; none where there is none that can be read."
+    from pyarrow import ArrowException, array, compute, parquet
+    try: tables = {name: parquet.read_table(Path(folder) / f"{name}.parquet") for name in TABLES}
+    except (OSError, ArrowException): return {}
+    return {name: table.filter(compute.invert(compute.is_in(table["run_id"], array(list(but)))))
+            for name, table in tables.items() if "run_id" in table.column_names}
+
 # %% ../nbs/11_runs.ipynb #06522336
 def pack(
     folder: str | Path,  # the one above `painn`
 ) -> None:
     """Write runs.parquet, captures.parquet and metrics.parquet into a folder of runs.
 
-    A run that is damaged is left out with a warning. ValueError where none is left."""
+    What is packed there already stays, also where the directory of its run is gone. A run that is damaged is left out
+    with a warning. ValueError where none is left."""
     found = runs_in(folder)
     rows, stats, metrics = [], {}, {}
     for run in found:
@@ -535,7 +546,9 @@ def pack(
         "runs": {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)},
         "captures": stacked(stats), "metrics": stacked(metrics),
     }
-    for name, columns in tables.items(): write_table(Path(folder) / f"{name}.parquet", TABLES[name], columns)
+    earlier = packed_before(folder, stats)
+    for name, columns in tables.items():
+        write_table(Path(folder) / f"{name}.parquet", TABLES[name], columns, earlier.get(name))
 
 # %% ../nbs/11_runs.ipynb #3f76b41b
 def reading_of(row):

@@ -252,11 +252,11 @@ def reproduce(
     folder = Path(folder)
     try: there = set(packed_keys(packed(folder).runs))
     except ValueError: there = set()
-    missing = len({prove(job).key for job in jobs} - there)
-    print(f"{folder} holds {len(there)} runs; {missing} of {len(jobs)} are missing.")
+    missing = [job for job in jobs if prove(job).key not in there]
+    print(f"{folder} holds {len(there)} runs; {len(missing)} of {len(jobs)} are missing.")
     if not (fresh or missing): return print("make reproduce FRESH=1 does them again, and compares.")
     where = folder.with_name("fresh") if fresh else folder
-    sweep(jobs, where)
+    sweep(jobs if fresh else missing, where)
     pack(where)
     if not fresh: return None
     found = differences(packed(where), packed(folder))
