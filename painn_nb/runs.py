@@ -515,13 +515,13 @@ def stacked(tables):
     # pandas' own way takes NaN for missing
     return {name: x.to_numpy() if x.dtype == float else x for name, x in table.items()}
 
-# %% ../nbs/11_runs.ipynb #c1f6832d
+# %% ../nbs/11_runs.ipynb #2ec2a17f
 def packed_before(folder, but):
     "The tables of an earlier packing without some runs, by name; none where there is none that can be read."
-    from pyarrow import ArrowException, array, compute, parquet
+    from pyarrow import ArrowException, array, parquet
     try: tables = {name: parquet.read_table(Path(folder) / f"{name}.parquet") for name in TABLES}
     except (OSError, ArrowException): return {}
-    return {name: table.filter(compute.invert(compute.is_in(table["run_id"], array(list(but)))))
+    return {name: table.filter(array([run_id not in but for run_id in table["run_id"].to_pylist()], "bool"))
             for name, table in tables.items() if "run_id" in table.column_names}
 
 # %% ../nbs/11_runs.ipynb #06522336
