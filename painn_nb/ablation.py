@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -181,18 +180,41 @@ def told_to(run: Run) -> dict[str, Any]:
     here = os.path.relpath(run.path, project_root())  # relative: no path of this machine is kept in the notebook
     return {name: "off" if value is None else value for name, value in told.items()} | {"resume": here}
 
+# %% ../nbs/16_ablation.ipynb #dbd35126
+def put_out(source, shell):
+    "What a cell puts out, as nbformat has it. Raises what the cell raises."
+    from IPython.utils.capture import capture_output  # here, since who only trains has no use for it
+    with capture_output() as shown: shell.run_cell(source).raise_error()
+    texts = {"stdout": shown.stdout, "stderr": shown.stderr}
+    streams = [{"output_type": "stream", "name": name, "text": text} for name, text in texts.items() if text]
+    silent = source.rstrip().endswith(";")  # then a value is not shown, and a picture is
+    rich = [o for o in shown.outputs if not (silent and o.data.keys() == {"text/plain"})]
+    return streams + [{"output_type": "display_data", "data": o.data, "metadata": o.metadata or {}} for o in rich]
+
+# %% ../nbs/16_ablation.ipynb #55c87f99
+@contextmanager
+def put_back(namespace):
+    "What is there before is there after, and nothing else."
+    before = dict(namespace)
+    try: yield
+    finally:
+        namespace.clear()
+        namespace.update(before)
+
 # %% ../nbs/16_ablation.ipynb #b1d048be
 def archive_notebook(run: Run) -> Path | None:
-    "Execute `nbs/run.ipynb` on a finished run and keep it there; None where that is done, or the project has no such."
-    root, kept = project_root(), run.path / "run.ipynb"
-    form = root / "nbs" / "run.ipynb"
-    this_is_it = "PAINN_NB_ARCHIVE" in os.environ  # the notebook that is being kept comes by here, too
-    if this_is_it or kept.exists() or not form.exists(): return None
-    aside = run.path / "run.tmp.ipynb"
-    write_atomic(aside, to_json(filled_in(json.loads(form.read_text(encoding="utf-8")), told_to(run)), indent=1))
-    name = os.path.relpath(aside, root)
-    command = [sys.executable, "-m", "papermill", name, name, "--no-progress-bar"]
-    env = os.environ | {"PAINN_NB_ARCHIVE": "1"}
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=env)
-    if done.returncode: raise RuntimeError(f"nbs/run.ipynb failed, see {aside}:\n{done.stderr[-2000:]}")
-    return aside.replace(kept)
+    """Execute `nbs/run.ipynb` on a finished run, within the notebook that asks, and keep it in the run directory.
+
+    Cells with the tag `archive` are left out. None where no notebook asks, where it is kept already, or where the
+    project has no such form. Raises what a cell raises; then nothing is kept."""
+    from IPython import get_ipython
+    kept, form, shell = run.path / "run.ipynb", project_root() / "nbs" / "run.ipynb", get_ipython()
+    if shell is None or kept.exists() or not form.exists(): return None
+    notebook = filled_in(json.loads(form.read_text(encoding="utf-8")), told_to(run))
+    executed = [c for c in notebook["cells"]
+                if c["cell_type"] == "code" and "archive" not in c["metadata"].get("tags", [])]
+    with put_back(shell.user_ns):
+        for count, cell in enumerate(executed, 1):
+            cell.update(execution_count=count, outputs=put_out("".join(cell["source"]), shell))
+    write_atomic(kept, to_json(notebook, indent=1))
+    return kept
