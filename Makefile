@@ -7,6 +7,8 @@ STUDY ?= reproduction
 FRESH ?=
 GPU_PYTHON ?= $(BIN)/python
 BIN := .venv/bin
+# each import is compiled once, and not by every process again
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: run sweep quick test lint faults mutants reproduce bench zoo gpu lab notebooks readme readme-text docs chromium

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from vesin import NeighborList
 
 from .checks import above_zero, whole_number
-from .sites import Site, in_transform
+from .sites import Site, Together, in_transform
 
 # %% ../nbs/06_model.ipynb #f60d01d0
 class GaussianRBF(nn.Module):
@@ -340,7 +340,7 @@ class Layer(nn.Module):
 
     def forward(self, q: Tensor, mu: Tensor, graph: Graph, rbf: Tensor, cutoff_weight: Tensor) -> tuple[Tensor, Tensor]:
         "`q` (nodes, F) and `mu` (nodes, 3, F) after the layer; arguments as `Interaction`."
-        return self.mix(*self.inter(q, mu, graph, rbf, cutoff_weight))
+        with Together(): return self.mix(*self.inter(q, mu, graph, rbf, cutoff_weight))
 
 # %% ../nbs/06_model.ipynb #4503adbd
 class Backbone(nn.Module):

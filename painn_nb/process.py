@@ -26,9 +26,17 @@ def can_compile(device: str | torch.device = "cpu") -> bool:
     except Exception: return False  # many kinds, by what is missing
     return True
 
+# %% ../nbs/14_process.ipynb #9291bcd1
+def keep_compiled() -> None:
+    "Let torch find compiled layers on disk, too, where they hold an `autograd.Function` as `Gather`."
+    from torch._functorch import config  # here, since it takes seconds
+    setting = "autograd_cache_allow_custom_autograd_functions"
+    if hasattr(config, setting): setattr(config, setting, True)
+
 # %% ../nbs/14_process.ipynb #b0aff3c7
 def compile_layers(model: PaiNN) -> None:
     "Compile the layers of a model in place; its weights and names stay as they are."
+    keep_compiled()
     torch.compiler.reset()  # what other models left counts towards the number of compilations allowed
     for layer in model.backbone.layers.values(): layer.compile(fullgraph=True, dynamic=False)
 

@@ -37,13 +37,18 @@ from .sites import Site, sites
 # %% ../nbs/05_stabilizer.ipynb #2dab7b3c
 class Stabilizer(nn.Module):
     "Base: a module from tensor to tensor with one strength. Raises ValueError unless that is finite and above 0."
-    strength: Tensor  # (), float64
+    _strength: Tensor  # (1,), float64
     vectors: bool | None = None  # whether it is for vectors (..., 3, F), or for entries; None: for both
 
     def __init__(self, strength: float):
         super().__init__()
         above_zero(f"the strength of {type(self).__name__}", strength)
-        self.register_buffer("strength", torch.tensor(strength, dtype=torch.float64), persistent=False)
+        self.register_buffer("_strength", torch.tensor([strength], dtype=torch.float64), persistent=False)
+
+    @property
+    def strength(self) -> Tensor:
+        "The strength, (), float64; a view."
+        return self._strength[0]
 
     def forward(self, x: Tensor) -> Tensor:
         "The same shape and type; computed in float32 at least, since a strength of 1e5 is inf in float16."
