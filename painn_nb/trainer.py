@@ -52,23 +52,22 @@ def save(run, parts, failure, next_step):
 # %% ../nbs/15_trainer.ipynb #b5a84ac7
 BEGIN_ANEW = "remove it, and the run begins anew"
 
-def loaded(checkpoint, device):
-    "What a checkpoint holds: tensors and numbers, and nothing that is executed."
+def loaded(checkpoint):
+    "What a checkpoint holds, on the CPU: tensors and numbers, and nothing that is executed."
     saved = io.BytesIO(checkpoint.read_bytes())  # an error of the disk is none of what was read
-    try: return torch.load(saved, map_location=device, weights_only=True)
+    try: return torch.load(saved, map_location="cpu", weights_only=True)
     except Exception: raise ValueError(f"{checkpoint} is damaged; {BEGIN_ANEW}.") from None
 
 # %% ../nbs/15_trainer.ipynb #0e412f5c
 def restore(
     run: Run,
     parts: Mapping[str, Any],  # what has a `state_dict`: model, optimizer, limits
-    device: torch.device,
 ) -> tuple[int, dict[str, Any] | None]:
     "Load the checkpoint of a run, if there is one, and rewind its records; the next step, and the failure before it."
     saved: dict[str, Any] = {"next_step": 0, "failure": None}
     checkpoint = run.path / "checkpoint.pt"
     if checkpoint.exists():
-        saved = loaded(checkpoint, device)
+        saved = loaded(checkpoint)
         try:
             for name, part in parts.items(): part.load_state_dict(saved[name])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
@@ -112,6 +111,7 @@ def forward_backward(
 
 # %% ../nbs/15_trainer.ipynb #76fcc72c
 def on_host(numbers: dict[str, torch.Tensor]) -> dict[str, float]:
+    "All at once: the host waits a single time."
     return dict(zip(numbers, torch.stack(list(numbers.values())).tolist()))
 
 # %% ../nbs/15_trainer.ipynb #398b331f
@@ -152,11 +152,12 @@ def trainer_nbody(
     """Train on fresh batches of the system with AdamW on MSE(pos_dt) + MSE(vel).
 
     A value that is not finite ends the run as exploded, or loses the step, see `Config.nonfinite`. A file `stop` in its
-    directory ends it after the step, with a checkpoint. ValueError where the checkpoint is not of this run."""
+    directory ends it after the step, with a checkpoint. On a GPU steps may be `Recorded`: then hooks on the model run
+    while that is done, and not again. ValueError where the checkpoint is not of this run."""
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), eps=1e-9, weight_decay=1e-8, fused=True)
     limits, every, precision = Limits(config, model.parameters()), config.debug_layer_stats_every, config.precision
     parts = {"model": model, "optimizer": optimizer, "limits": limits}
-    first, failure = restore(run, parts, resolve_device(config.device))
+    first, failure = restore(run, parts)
     norm = total_norm if config.nonfinite == "rescale" else get_total_norm
     reuse_memory()
     if compiled: compile_layers(model)
