@@ -65,7 +65,7 @@ class Config(Remedies):
     device: str = setting("auto", "auto: cuda where there is one, else cpu")
     dtype: Literal["float64", "float32"] = setting("float64", "float32 ends at 3e38, float64 at 1e308")
     precision: Literal["full", "tf32", "bfloat16"] = setting(
-        "full", "of products of float32 matrices: full, tf32 on a GPU, or bfloat16, which is slow on most CPUs")
+        "full", "of products of float32 matrices: full, tf32 on a GPU, or bfloat16, slow on CPUs without it")
     features: Count = setting(128, "channels of q and mu, F")
     layers: Count = setting(6, "interaction and mixing blocks, L")
     n_rbf: Annotated[int, BeforeValidator(refuse_bool), Field(ge=2)] = setting(64, "radial functions, R")
