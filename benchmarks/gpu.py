@@ -1,40 +1,50 @@
-"""Checks and benchmarks on a GPU: does it compute what the CPU computes, and how fast is a training step?
+"""Checks and benchmarks on a GPU: does it compute what the CPU computes, and how fast are the steps of a run?
 
 `make gpu` runs this, in under ten minutes, with the Python given as GPU_PYTHON. That needs a torch that sees the GPU
-and the packages that pyproject.toml names. The result is benchmarks/results/gpu.json. The variants of a step take
-turns, as in step.py.
+and the packages that pyproject.toml names. The result is benchmarks/results/gpu.json. A step is one of
+`run_experiment` as a user gets it, from batch to batch: with the captures of its recipe, its limits, its optimizer and
+its records. `eager` is the same without CUDA graphs.
 """
 
+import math
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
+from itertools import pairwise
+from unittest.mock import patch
 
 import torch
 from tqdm.auto import tqdm
 
-from common import fully_connected, summarize, take_turns, write
+from common import summarize, write
 from painn_nb.ablation import run_experiment
-from painn_nb.data import mse, nbody_small, painn_nbody
-from painn_nb.model import PaiNN
+from painn_nb.data import nbody_small, painn_nbody
 from painn_nb.process import compile_layers
 from painn_nb.recipes import RECIPES, build_model, resolve
 from painn_nb.trainer import errors_of
 from painn_nb.watch import examine
 
-ROUNDS = 20
+STEPS, WARMUP = 120, 20  # of each run, and how many of these are not counted
+VARIANTS = {
+    "eager": dict(recorded=False),
+    "graph": dict(),
+    "graph, TF32": dict(precision="tf32"),
+    "graph, bfloat16": dict(precision="bfloat16"),
+}
+COMPILED = {  # each takes up to a minute before it begins
+    "compiled, graph": dict(compiled=True),
+    "compiled, graph, bfloat16": dict(compiled=True, precision="bfloat16"),
+}
 
 
-def wait(device):
-    if device == "cuda": torch.cuda.synchronize()
-
-
-def check(device):
+def check(device, runs=tuple(RECIPES), modes=("eager", "compiled")):
     "Largest relative difference of loss, gradients and captures between device and CPU, by recipe, eager and compiled."
     batch, apart = nbody_small(16, frames=2)[0], {}
-    for run in tqdm(RECIPES, desc="checks"):
+    for run in tqdm(runs, desc="checks"):
         there, here = (build_model(resolve(run, device=d, features=32, layers=3)) for d in (device, "cpu"))
         there.load_state_dict(here.state_dict())
-        for mode in ("eager", "compiled"):
+        for mode in modes:
             if mode == "compiled": compile_layers(there)
             numbers = []
             for model in (there, here):
@@ -50,75 +60,40 @@ def check(device):
     return apart
 
 
-def training_step(model, batch, device, bfloat16=False, tf32=False, flat=None, graph=False):
-    "A step as a function that returns its seconds; `graph` records it once as a CUDA graph and replays it."
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True, capturable=device == "cuda")
-    def loss():
-        if flat is None: return sum(errors_of(model, batch).values())
-        charge, pos, vel, edges = flat
-        pos_dt, vel_next = model(charge, pos, vel, edges)
-        return sum(mse(pos_dt.view_as(batch.pos), vel_next.view_as(batch.pos), batch).values())
-    def work():
-        with torch.autocast(device, torch.bfloat16, enabled=bfloat16): value = loss()
-        optimizer.zero_grad(set_to_none=not graph)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    if graph:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3): work()
-        torch.cuda.current_stream().wait_stream(stream)
-        recorded = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(recorded): work()
-    def step():
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        wait(device)
-        start = time.perf_counter()
-        recorded.replay() if graph else work()
-        wait(device)
-        return time.perf_counter() - start
-    return step
-
-
-def steps(device, batch_size):
-    batch = next(painn_nbody(batch_size, frames=3))
-    edges = fully_connected(*batch.charge.shape).to(device)
-    def model(compiled=False):
-        made = PaiNN().to(device)
-        if compiled:
-            for layer in made.backbone.layers.values(): layer.compile(fullgraph=True, dynamic=False)
-        return made
-    torch.compiler.reset()
-    like = batch.to(device, torch.float32)
-    def variant(compiled=False, **options): return training_step(model(compiled), like, device, **options)
-    flat = (*(x.flatten(0, 1) for x in like.inputs), edges)
-    variants = {
-        "scatter": variant(flat=flat), "eager": variant(),
-        "compiled": variant(True), "compiled, bfloat16": variant(True, bfloat16=True),
+def step_seconds(run, recorded=True, compiled=False, steps=STEPS, warmup=WARMUP, **settings):
+    "Seconds of each step of a run after the first ones; one that is not finite is skipped."
+    begun = []
+    def batches(*told, **more):
+        for batch in painn_nbody(*told, **more, frames=100):  # a tenth of the usual, so that the first comes soon
+            begun.append(time.perf_counter())
+            yield batch
+    switches = {
+        "trainer.painn_nbody": batches, "trainer.RECORD_FROM": 1 if recorded else math.inf,
+        "ablation.COMPILE_FROM": 1 if compiled else math.inf,
     }
-    if device == "cuda":
-        variants |= {
-            "compiled, TF32": variant(True, tf32=True),
-            "CUDA graph": variant(True, graph=True), "CUDA graph, bfloat16": variant(True, bfloat16=True, graph=True),
-        }
-    rows = summarize(take_turns(variants, ROUNDS, warmup=4, desc=f"{batch_size} worlds"), "eager")
-    return [{"batch": batch_size, **row} for row in rows]
+    with ExitStack() as stack:
+        for name, value in switches.items(): stack.enter_context(patch(f"painn_nb.{name}", value))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        run_experiment(run, folder, epochs=steps, dtype="float32", nonfinite="skip", **settings)
+    return [end - begin for begin, end in pairwise(begun)][warmup:]
 
 
-def whole_run(device):
-    "Median seconds of a step of R2 as a user gets it, float64 with a capture every step."
-    with tempfile.TemporaryDirectory() as folder:
-        metrics = run_experiment("R2", folder, device=device).metrics
-        return {"steps": len(metrics), "step_seconds": metrics.seconds.median()}
+def steps(run, batch_size, variants, **settings):
+    "How fast the steps of a recipe are in these variants, a row for each."
+    seconds = {
+        name: step_seconds(run, batch_size=batch_size, **how, **settings)
+        for name, how in tqdm(variants.items(), desc=f"{run}, {batch_size} worlds")
+    }
+    return [{"recipe": run, "batch": batch_size, **row} for row in summarize(seconds, "eager")]
 
 
 if __name__ == "__main__":
     if not torch.cuda.is_available():
         sys.exit("no GPU here: torch.cuda.is_available() is False. On a machine with one: make gpu GPU_PYTHON=python3")
-    apart = check("cuda")
-    rows = [row for batch_size in (128, 1024) for row in steps("cuda", batch_size)]
+    apart, rows = check("cuda"), []
+    for batch_size, variants in ((128, VARIANTS | COMPILED), (1024, VARIANTS)):
+        for run in ("R0", "R2"): rows += steps(run, batch_size, variants, device="cuda")
     for r in rows:
-        print(f"{r['batch']} worlds, {r['variant']}: {r['ms']:.2f} ms, {r['times_faster']:.1f} times faster than eager")
-    write("gpu", rounds=ROUNDS, apart=apart, rows=rows, run=whole_run("cuda"))
+        setup = f"{r['recipe']}, {r['batch']} worlds, {r['variant']}"
+        print(f"{setup}: {r['ms']:.2f} ms, {r['times_faster']:.1f} times faster than eager")
+    write("gpu", steps=STEPS, apart=apart, rows=rows)

@@ -60,7 +60,7 @@ def new_experiment(
     "A run directory that holds its config.json and waits for `resume_experiment`."
     recipe = find_recipe(run)
     config = recipe.config(**settings)
-    device = resolve_device(config.device)
+    device = resolve_device(config.device, config.precision)
     about = {
         "changed": {k: in_words(k, v) for k, v in changes(config, recipe).items()},
         **dataclasses.asdict(config), "device": str(device),

@@ -58,7 +58,7 @@ class Limits:
         for _ in range(2): torch._foreach_mul_(grads, math.sqrt(factor))  # one tiny factor might be 0 in their dtype
 
     def by_norm(self, norm, most):
-        in_dtype = self.parameters[0].new_tensor(norm)
+        in_dtype = torch.tensor(norm, dtype=self.parameters[0].dtype)  # on the host, which asks
         if in_dtype.isinf():
             self.scale(1 / norm)
             in_dtype = torch.ones_like(in_dtype)

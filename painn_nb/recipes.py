@@ -64,6 +64,8 @@ class Config(Remedies):
     batch_size: Count = setting(128, "trajectories per batch, B")
     device: str = setting("auto", "auto: cuda where there is one, else cpu")
     dtype: Literal["float64", "float32"] = setting("float64", "float32 ends at 3e38, float64 at 1e308")
+    precision: Literal["full", "tf32", "bfloat16"] = setting(
+        "full", "of products of float32 matrices: full, tf32 on a GPU, or bfloat16, slow on CPUs without it")
     features: Count = setting(128, "channels of q and mu, F")
     layers: Count = setting(6, "interaction and mixing blocks, L")
     n_rbf: Annotated[int, BeforeValidator(refuse_bool), Field(ge=2)] = setting(64, "radial functions, R")
@@ -81,6 +83,8 @@ class Config(Remedies):
         for name, value in self.active().items():
             if 0 < torch.tensor(value, dtype=dtype) < torch.inf: continue
             raise ValueError(f"{name} is {value:g}, which {self.dtype} cannot hold; give a number within its range.")
+        if self.precision != "full" and self.dtype != "float32":
+            raise ValueError(f"precision is {self.precision!r}, which is for float32; give dtype='float32', or 'full'.")
         return self
 
     @property
@@ -255,18 +259,27 @@ def papermill_command(settings: dict[str, Any]) -> str:
     return shlex.join(["papermill", "nbs/run.ipynb", "out.ipynb", "-p", "run", run, *words])
 
 # %% ../nbs/07_recipes.ipynb #ae8e14f9
-def resolve_device(device: str) -> torch.device:
-    "`auto` is CUDA where there is one, else the CPU. Raises ValueError on a device that is not there."
-    if device == "auto": return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try: return torch.ones(1, device=device).cpu().new_empty(0, device=device).device
+def resolve_device(
+    device: str,
+    precision: str = "full",  # see `Config.precision`
+) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU.
+
+    Raises ValueError on a device that is not there, or that does not know the precision."""
+    if device == "auto": device = "cuda" if torch.cuda.is_available() else "cpu"
+    try: found = torch.ones(1, device=device).cpu().new_empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as e:
         said = str(e).splitlines()[0]
         told = f"device is {device!r}, which this machine does not have ({said}); use 'auto' or 'cpu'."
         raise ValueError(told) from e
+    if precision == "tf32" and (found.type != "cuda" or torch.cuda.get_device_capability(found) < (8, 0)):
+        raise ValueError(f"precision is 'tf32', which {found} does not know; use a newer GPU, or 'full'.")
+    return found
 
 # %% ../nbs/07_recipes.ipynb #e0434518
 def build_model(config: Config) -> PaiNN:
     "The untrained model of a configuration, with its stabilizers, on its device."
     torch.manual_seed(config.seed)
     model = PaiNN(config.features, config.layers, config.n_rbf, config.cutoff)
-    return stabilize(model.to(resolve_device(config.device), getattr(torch, config.dtype)), config)
+    model.to(resolve_device(config.device, config.precision), getattr(torch, config.dtype))
+    return stabilize(model, config)

@@ -162,7 +162,7 @@ def together(values: list[Tensor | float], like: Tensor) -> Tensor:
     "Numbers and tensors () as one tensor with the type and device of `like`."
     if not any(map(torch.is_tensor, values)):
         return torch.from_numpy(np.array(values, like.numpy().dtype))  # `torch.tensor` takes three times as long
-    return torch.stack([torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in values])
+    return torch.stack([v.to(like) if torch.is_tensor(v) else like.new_full((), v) for v in values])
 
 # %% ../nbs/02_reductions.ipynb #e5b13b33
 def measure(

@@ -56,7 +56,7 @@ def prove(job: Mapping[str, Any]) -> Task:
     "A job whose recipe, settings and device are right. Raises ValueError, or TypeError, where one is not."
     settings = {k: v for k, v in job.items() if k not in ("run", "name")}
     config = find_recipe(job["run"]).config(**settings)
-    resolve_device(config.device)
+    resolve_device(config.device, config.precision)
     return Task(Path(job["run"]).stem, dataclasses.replace(config, device="auto"), dict(job))
 
 # %% ../nbs/16_sweeps.ipynb #7a9f1e7f

@@ -10,6 +10,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from multiprocessing import parent_process
 from typing import Any
 
@@ -17,12 +18,12 @@ import torch
 from torch.nn.utils import get_total_norm
 from tqdm.auto import tqdm
 
-from .data import Batch, mean_errors, mse, painn_nbody
+from .data import Batch, mean_errors, mse, nbody_small, painn_nbody
 from .diagnostics import first_nonfinite
 from .gradients import Limits, total_norm
-from .model import PaiNN
+from .model import LARGE, PaiNN
 from .post_mortem import post_mortem
-from .process import compile_layers, reuse_memory
+from .process import RECORD_FROM, Recorded, compile_layers, reuse_memory, tf32
 from .recipes import Config, resolve_device
 from .records import save_atomic
 from .runs import Ended, Run
@@ -51,23 +52,22 @@ def save(run, parts, failure, next_step):
 # %% ../nbs/15_trainer.ipynb #b5a84ac7
 BEGIN_ANEW = "remove it, and the run begins anew"
 
-def loaded(checkpoint, device):
-    "What a checkpoint holds: tensors and numbers, and nothing that is executed."
+def loaded(checkpoint):
+    "What a checkpoint holds, on the CPU: tensors and numbers, and nothing that is executed."
     saved = io.BytesIO(checkpoint.read_bytes())  # an error of the disk is none of what was read
-    try: return torch.load(saved, map_location=device, weights_only=True)
+    try: return torch.load(saved, map_location="cpu", weights_only=True)
     except Exception: raise ValueError(f"{checkpoint} is damaged; {BEGIN_ANEW}.") from None
 
 # %% ../nbs/15_trainer.ipynb #0e412f5c
 def restore(
     run: Run,
     parts: Mapping[str, Any],  # what has a `state_dict`: model, optimizer, limits
-    device: torch.device,
 ) -> tuple[int, dict[str, Any] | None]:
     "Load the checkpoint of a run, if there is one, and rewind its records; the next step, and the failure before it."
     saved: dict[str, Any] = {"next_step": 0, "failure": None}
     checkpoint = run.path / "checkpoint.pt"
     if checkpoint.exists():
-        saved = loaded(checkpoint, device)
+        saved = loaded(checkpoint)
         try:
             for name, part in parts.items(): part.load_state_dict(saved[name])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
@@ -81,9 +81,11 @@ def restore(
 def errors_of(
     predict: Callable[..., tuple[torch.Tensor, torch.Tensor]],  # a model, or `System.ballistic`
     batch: Batch,
+    precision: str = "full",  # see `Config.precision`
 ) -> dict[str, torch.Tensor]:
     "Mean squared error of each target, 0-dimensional; the loss is their sum."
-    pos_dt, vel_next = predict(*batch.inputs)
+    products = torch.autocast(batch.pos.device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    with products: pos_dt, vel_next = predict(*batch.inputs)
     return mse(pos_dt, vel_next, batch)
 
 # %% ../nbs/15_trainer.ipynb #a91f8c2a
@@ -94,36 +96,51 @@ def forward_backward(
     model: PaiNN,
     batch: Batch,
     norm: Callable[[list[torch.Tensor]], torch.Tensor] = get_total_norm,  # of the gradients
-) -> dict[str, float]:
-    "Loss, error of each target, gradient norm and fastest particle of a batch; leaves the gradients on the model."
-    errors = errors_of(model, batch)
+    precision: str = "full",  # see `Config.precision`
+) -> dict[str, torch.Tensor]:
+    """Loss, error of each target, gradient norm and fastest particle of a batch, 0-dimensional.
+
+    Leaves the gradients on the model."""
+    errors = errors_of(model, batch, precision)
     loss = loss_of(errors)
     model.zero_grad()
     loss.backward()
     grad_norm = norm([p.grad for p in model.parameters() if p.grad is not None])
     numbers = {"loss": loss, **errors, "grad_norm": grad_norm, "speed_max": batch.vel.norm(dim=-1).amax()}
-    return dict(zip(numbers, torch.stack([x.detach() for x in numbers.values()]).tolist()))
+    return {name: x.detach() for name, x in numbers.items()}
+
+# %% ../nbs/15_trainer.ipynb #76fcc72c
+def on_host(numbers: dict[str, torch.Tensor]) -> dict[str, float]:
+    "All at once: the host waits a single time."
+    return dict(zip(numbers, torch.stack(list(numbers.values())).tolist()))
 
 # %% ../nbs/15_trainer.ipynb #398b331f
 NOT_AGAIN = {"site": "unknown", "what": "not finite, but finite when the step was repeated"}
 
-def early_failure(model: PaiNN, batch: Batch, step: int) -> dict[str, Any]:
+def early_failure(model: PaiNN, batch: Batch, step: int, precision: str = "full") -> dict[str, Any]:
     "Step, site and what of a step that was not finite, see `post_mortem`."
-    failure = post_mortem(model, lambda: loss_of(errors_of(model, batch)))
+    failure = post_mortem(model, lambda: loss_of(errors_of(model, batch, precision)))
     return {"step": step} | (failure or NOT_AGAIN)
 
 # %% ../nbs/15_trainer.ipynb #8e65864b
 @torch.no_grad()
 def evaluate(model: PaiNN, batches: Iterable[Batch]) -> dict[str, float]:
-    "Mean squared error of each target over held-out batches."
-    with torch.compiler.set_stance("force_eager"):  # a few passes are not worth a compilation
+    "Mean squared error of each target over held-out batches, in full precision."
+    with torch.compiler.set_stance("force_eager"), tf32(False):  # a few passes are not worth a compilation
         return mean_errors([errors_of(model, b.like(model)) for b in batches])
 
 # %% ../nbs/15_trainer.ipynb #81ee8e62
-def look_again(model, batch, w):
+def look_again(model, batch, w, precision):
     "Read the forward pass of a step that was not to be captured."
     w.reading = True
-    with torch.no_grad(): model(*batch.inputs)
+    with torch.no_grad(): errors_of(model, batch, precision)
+
+# %% ../nbs/15_trainer.ipynb #4305c914
+def is_recorded(config: Config, compiled: bool) -> bool:
+    "Whether the steps of a run are recorded."
+    if resolve_device(config.device).type != "cuda" or config.epochs < RECORD_FROM: return False
+    particles = nbody_small(config.batch_size, frames=2, system=config.world)[0].charge
+    return compiled or 3 * config.features * particles.numel() * (particles.shape[1] - 1) <= LARGE
 
 # %% ../nbs/15_trainer.ipynb #9d7ecf79
 def trainer_nbody(
@@ -135,35 +152,42 @@ def trainer_nbody(
     """Train on fresh batches of the system with AdamW on MSE(pos_dt) + MSE(vel).
 
     A value that is not finite ends the run as exploded, or loses the step, see `Config.nonfinite`. A file `stop` in its
-    directory ends it after the step, with a checkpoint. ValueError where the checkpoint is not of this run."""
+    directory ends it after the step, with a checkpoint. On a GPU steps may be `Recorded`: then hooks on the model run
+    while that is done, and not again. ValueError where the checkpoint is not of this run."""
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), eps=1e-9, weight_decay=1e-8, fused=True)
-    limits, every = Limits(config, model.parameters()), config.debug_layer_stats_every
+    limits, every, precision = Limits(config, model.parameters()), config.debug_layer_stats_every, config.precision
     parts = {"model": model, "optimizer": optimizer, "limits": limits}
-    first, failure = restore(run, parts, resolve_device(config.device))
+    first, failure = restore(run, parts)
     norm = total_norm if config.nonfinite == "rescale" else get_total_norm
     reuse_memory()
     if compiled: compile_layers(model)
     loader, last_save = painn_nbody(config.batch_size, config.seed, first, system=config.world), time.monotonic()
     steps = tqdm(range(first, config.epochs), initial=first, total=config.epochs, desc="training", unit="step",
                  disable=parent_process() is not None)  # of many processes at once only the sweep has a bar
-    with watch(model, keep=run.records) as w, steps:
+    with watch(model, keep=run.records) as w, tf32(precision == "tf32"), steps:
+        def compute(batch, reading):
+            w.reading = reading
+            return forward_backward(model, batch, norm, precision)
+        numbers_of = Recorded(compute, model.parameters()) if is_recorded(config, compiled) else compute
         for step in steps:
             if step and (run.path / "stop").exists():
                 save(run, parts, failure, step)  # nothing is lost where it goes on
                 return Ended("stopped", failure)
             start = time.perf_counter()
             batch = next(loader).like(model)
-            w.reading = every > 0 and step % every == 0
-            metrics = forward_backward(model, batch, norm)
+            reading = every > 0 and step % every == 0
+            metrics = on_host(numbers_of(batch, reading))
             lr = learning_rate(step + 1, config)
 
             finite = math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])
-            if not (finite or failure or w.reading): look_again(model, batch, w)  # the first failure has a witness
-            capture = w.capture(step) if w.reading else None
+            if not (finite or failure or reading):  # the first failure has a witness
+                look_again(model, batch, w, precision)
+                reading = True
+            capture = w.capture(step) if reading else None
             seconds = time.perf_counter() - start
             run.epochs.append({"epoch": step, "step": step, **metrics, "lr": lr, "seconds": seconds})
             if not finite or capture and first_nonfinite(capture):
-                failure = failure or early_failure(model, batch, step)
+                failure = failure or early_failure(model, batch, step, precision)
                 if config.nonfinite == "stop": return Ended("exploded", failure)
             else:
                 limits(metrics["grad_norm"])

@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner
 from conftest import TINY
 from hypothesis import HealthCheck, given, settings
@@ -163,7 +162,7 @@ def doubled(data, draw): return data + data[draw(st.integers(0, len(data))) :]
 
 def restored(run):
     model = build_model(run.config)
-    return restore(run, {"model": model}, torch.device("cpu"))
+    return restore(run, {"model": model})
 
 
 def figure(run):

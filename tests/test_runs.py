@@ -236,6 +236,6 @@ def test_compiled_and_eager_differ_in_the_last_digits_only(run):
         numbers = forward_backward(model, batch.like(model))
         return numbers, [p.grad for p in model.parameters() if p.grad is not None]
     eager, compiled = gradients(lambda model: None), gradients(compile_layers)
-    for name, number in eager[0].items(): assert compiled[0][name] == pytest.approx(number, rel=1e-13), name
+    for name, number in eager[0].items(): assert abs(compiled[0][name] / number - 1) < 1e-13, name
     assert len(eager[1]) == len(compiled[1])
     for one, other in zip(eager[1], compiled[1]): assert (one - other).abs().max() <= 1e-12 * one.abs().max()
