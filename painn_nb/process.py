@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import torch
 
-from .model import PaiNN
+from .egnn import Network
 
 # %% ../nbs/14_process.ipynb #ea6cd025
 COMPILE_FROM = 1000  # steps of a run
@@ -27,7 +27,7 @@ def can_compile(device: str | torch.device = "cpu") -> bool:
     return True
 
 # %% ../nbs/14_process.ipynb #b0aff3c7
-def compile_layers(model: PaiNN) -> None:
+def compile_layers(model: Network) -> None:
     "Compile the layers of a model in place; its weights and names stay as they are."
     torch.compiler.reset()  # what other models left counts towards the number of compilations allowed
     for layer in model.backbone.layers.values(): layer.compile(fullgraph=True, dynamic=False)

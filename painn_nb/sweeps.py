@@ -237,7 +237,8 @@ def differences(
 # %% ../nbs/16_sweeps.ipynb #132b4251
 def of_run(data, run_id):
     "All numbers of a run by step and name."
-    metrics = data.metrics[data.metrics.run_id == run_id].melt("step", ["loss", "pos_dt", "vel", "grad_norm"], "name")
+    names = [name for name in ("loss", "pos_dt", "vel", "grad_norm") if name in data.metrics]
+    metrics = data.metrics[data.metrics.run_id == run_id].melt("step", names, "name")
     stats = data.stats[data.stats.run_id == run_id]
     stats = stats.assign(name=stats.site + " " + stats.stat)[["step", "name", "value"]]
     return pd.concat([metrics, stats]).set_index(["step", "name"]).value
