@@ -100,9 +100,7 @@ class Config(Remedies):
         if self.network == "egnn" and self.active():
             active = " and ".join(self.active())
             raise ValueError(f"network is 'egnn', which takes no remedy; switch {active} off, or take R0.")
-        if self.goal.system not in (None, self.system):
-            raise ValueError(f"system is {self.system!r}, and task {self.task!r} is about {self.goal.system}; "
-                             f"give system {self.goal.system}.")
+        self.goal.check(self.system, self.batch_size)
         return self
 
     @property

@@ -88,10 +88,10 @@ def egnn_batches(
 ) -> Iterator[Batch]:
     """Training worlds of the benchmark without end, float64 on the CPU; 30 batches of 100 are a pass over all of them.
 
-    What is left of a pass is dropped, as its authors do. ValueError where a batch is larger than a pass."""
+    What is left of a pass is dropped, as its authors do. ValueError on numbers that are too small, or see `Task.check`.
+    """
     for name, value in dict(seed=seed, start=start).items(): whole_number(name, value, least=0)
-    if whole_number("batch_size", batch_size) > len(EGNN_WORLDS["train"]):
-        raise ValueError(f"batch_size is {batch_size}; the benchmark trains on {len(EGNN_WORLDS['train'])} worlds.")
+    TASKS["egnn"].check(system.name, whole_number("batch_size", batch_size))
     return _passes(egnn_worlds()["train"], batch_size, seed, start)
 
 # %% ../nbs/01_tasks.ipynb #2ee028f5
@@ -123,10 +123,20 @@ class Task:
     held_out: Callable[..., list[Batch]]  # (split, system): those of val, or of test
     frames: int = 1  # from the input to the target
     system: str | None = None  # the only one it can be asked in; None: any
+    worlds: int | None = None  # to train on; None: without end
     validate_every: int = 0  # steps from one validation to the next; 0: none
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)  # in place of the defaults of `Config`
 
     def __repr__(self) -> str: return f"TASKS[{self.name!r}]"
+
+    def check(self, system: str, batch_size: int) -> None:
+        "Raise ValueError where it cannot be asked in the system of this name, or in batches of so many worlds."
+        if self.system not in (None, system):
+            raise ValueError(f"system is {system!r}, and task {self.name!r} is about {self.system}; "
+                             f"give system {self.system}.")
+        if self.worlds is not None and batch_size > self.worlds:
+            raise ValueError(f"batch_size is {batch_size}, and task {self.name!r} has {self.worlds} worlds to train "
+                             "on; give a smaller one.")
 
     def ballistic(self, system: System) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
         "`System.ballistic`, over the time of this task."
@@ -141,7 +151,7 @@ TASKS: dict[str, Task] = {
     for task in (
         Task("next_frame", "the next frame of fresh worlds", painn_nbody, held_out),
         Task("egnn", "the charged benchmark of EGNN, ten frames ahead", egnn_batches, egnn_held_out,
-             frames=EGNN_FRAMES[1] - EGNN_FRAMES[0], system="charged", validate_every=150,
-             settings=dict(batch_size=100)),
+             frames=EGNN_FRAMES[1] - EGNN_FRAMES[0], system="charged", worlds=len(EGNN_WORLDS["train"]),
+             validate_every=150, settings=dict(batch_size=100)),
     )
 }
