@@ -79,6 +79,12 @@ def egnn_worlds() -> dict[str, Batch]:
     ends = pairwise(accumulate(map(len, EGNN_WORLDS.values()), initial=0))
     return {split: worlds.map(lambda x, a=a, b=b: x[a:b]) for split, (a, b) in zip(EGNN_WORLDS, ends)}
 
+# %% ../nbs/01_tasks.ipynb #7051dcff
+def check_batch_size(batch_size: int, worlds: int) -> None:
+    "Raise ValueError where a batch has more worlds than there are to train on."
+    if whole_number("batch_size", batch_size) <= worlds: return
+    raise ValueError(f"batch_size is {batch_size}, and there are {worlds} worlds to train on; give a smaller one.")
+
 # %% ../nbs/01_tasks.ipynb #0cae9557
 def egnn_batches(
     batch_size: int = 100,  # worlds, B
@@ -88,11 +94,11 @@ def egnn_batches(
 ) -> Iterator[Batch]:
     """Training worlds of the benchmark without end, float64 on the CPU; 30 batches of 100 are a pass over all of them.
 
-    What is left of a pass is dropped, as its authors do. ValueError on numbers that are too small, or see `Task.check`.
-    """
+    What is left of a pass is dropped, as its authors do. ValueError on numbers that are too small, or too large."""
     for name, value in dict(seed=seed, start=start).items(): whole_number(name, value, least=0)
-    TASKS["egnn"].check(system.name, whole_number("batch_size", batch_size))
-    return _passes(egnn_worlds()["train"], batch_size, seed, start)
+    worlds = egnn_worlds()["train"]
+    check_batch_size(batch_size, len(worlds.pos))
+    return _passes(worlds, batch_size, seed, start)
 
 # %% ../nbs/01_tasks.ipynb #2ee028f5
 def _passes(worlds: Batch, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
@@ -134,9 +140,7 @@ class Task:
         if self.system not in (None, system):
             raise ValueError(f"system is {system!r}, and task {self.name!r} is about {self.system}; "
                              f"give system {self.system}.")
-        if self.worlds is not None and batch_size > self.worlds:
-            raise ValueError(f"batch_size is {batch_size}, and task {self.name!r} has {self.worlds} worlds to train "
-                             "on; give a smaller one.")
+        if self.worlds is not None: check_batch_size(batch_size, self.worlds)
 
     def ballistic(self, system: System) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
         "`System.ballistic`, over the time of this task."

@@ -202,7 +202,7 @@ def test_a_folder_of_the_benchmark_alone_is_packed(tmp_path):
 @pytest.mark.parametrize("told, message", [
     (dict(task="egnn"), "system is 'gravity', and task 'egnn' is about charged; give system charged."),
     (dict(network="egnn", run="R2"), "network is 'egnn', which takes no remedy; switch filter_gain and "),
-    (dict(task="egnn", system="charged", batch_size=4000), "batch_size is 4000, and task 'egnn' has 3000 worlds to"),
+    (dict(task="egnn", system="charged", batch_size=4000), "batch_size is 4000, and there are 3000 worlds to train on"),
 ])
 def test_what_does_not_fit_is_told(tmp_path, told, message):
     with pytest.raises(ValueError) as refused: run_experiment(**dict(run="R0", runs_dir=tmp_path, epochs=1) | told)
