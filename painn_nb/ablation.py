@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from .data import Batch, held_out, mean_errors, painn_nbody
+from .data import Batch, mean_errors
 from .diagnostics import BLOWN, first_blown
 from .process import COMPILE_FROM, can_compile, terminable
 from painn_nb.recipes import (
@@ -37,7 +37,7 @@ from .watch import examine
 # %% ../nbs/16_ablation.ipynb #61b74118
 def fastest_batch(config: Config) -> Batch:
     "Of all batches that a run with this configuration will see, the one with the fastest particle."
-    stream = painn_nbody(config.batch_size, config.seed, system=config.world)
+    stream = config.goal.train(config.batch_size, config.seed, 0, system=config.world)
     return max((next(stream) for _ in range(config.epochs)), key=lambda b: b.vel.norm(dim=-1).max().item())
 
 # %% ../nbs/16_ablation.ipynb #100cc9d7
@@ -87,8 +87,8 @@ def train(run):
     model = build_model(config)
     ended = trainer_nbody(model, run, config, run.about["compiled"])
     save_atomic(run.path / "model.pt", model.state_dict())
-    worlds = held_out("test", system=config.world)
-    straight_on = [errors_of(config.world.ballistic, batch) for batch in worlds]
+    worlds = config.goal.held_out("test", system=config.world)
+    straight_on = [errors_of(config.goal.ballistic(config.world), batch) for batch in worlds]
     errors = {"held_out": evaluate(model, worlds), "ballistic": mean_errors(straight_on)}
     (run.path / "run.ipynb").unlink(missing_ok=True)  # of a run that was stopped and went on
     conclude(run, ended, torch.finfo(getattr(torch, config.dtype)).max, errors)

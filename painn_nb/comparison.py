@@ -78,8 +78,9 @@ def outcome_row(row: Row, stats: pd.DataFrame, metrics: pd.DataFrame) -> Row:
     return {
         "setup": setup_of(config), "variant": variant_name(row["run"], remedies),
         "run": row["run"], "seed": config.seed, "outcome": row["outcome"], "survived": row["outcome"] == "completed",
-        "blown": blown_share(stats, metrics), "pos_dt": row["held_out_pos_dt"], "vel": row["held_out_vel"],
-        "ballistic_pos_dt": row["ballistic_pos_dt"], "ballistic_vel": row["ballistic_vel"],
+        "blown": blown_share(stats, metrics),
+        "pos_dt": row["held_out_pos_dt"], "ballistic_pos_dt": row["ballistic_pos_dt"],
+        "vel": row.get("held_out_vel", math.nan), "ballistic_vel": row.get("ballistic_vel", math.nan),
         "held": held_share(stats), "seconds": metrics.seconds.median(), "config": config, "changed": remedies,
         "training": changed(row["run"], config, told, TRAINING),
     }
@@ -223,8 +224,13 @@ def columns(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 def survivors(table: pd.DataFrame, variant: str | None, target: str) -> pd.Series:
-    "Errors of the seeds that survived, by seed."
-    return table[(table.variant == variant) & table.survived].set_index("seed")[target]
+    "Errors of the seeds that survived, by seed; none where their task has no such target."
+    has_target = table[f"ballistic_{target}"].notna()
+    return table[(table.variant == variant) & table.survived & has_target].set_index("seed")[target]
+
+def measured(compared: pd.DataFrame) -> list[str]:
+    "The targets that the tasks of these variants have."
+    return [target for target in TARGETS if compared[f"{target}_ballistic"].notna().any()]
 
 def outcomes_of(source: pd.DataFrame | Packed | str | Path) -> pd.DataFrame:
     if not isinstance(source, pd.DataFrame): return outcomes(source)
@@ -253,15 +259,15 @@ def compare(
         base = baseline or beside.variant.iloc[0]
         if base not in set(beside.variant): base = None
         alive = part.survived.sum()
-        row = {
+        row: Row = {
             "setup": setup, "variant": variant, "run": part.run.iloc[0], "baseline": base,
             "seeds": len(part), "survived": alive, **columns("survival", survival(alive, len(part))),
-            "blown": part.blown.mean(), "held": part.held.mean(), "ms": 1000 * part.seconds.median(),
+            "blown": part.blown.mean(), "held": part.held.mean(), "ms": 1000 * part.seconds.median(), "shared": 0,
         }
         for target in TARGETS:
             ours = survivors(beside, variant, target)
             theirs = survivors(beside, base if base != variant else None, target)  # not compared with itself
-            row["shared"] = len(ours.index.intersection(theirs.index))
+            row["shared"] = max(row["shared"], len(ours.index.intersection(theirs.index)))
             row[f"{target}_ballistic"] = part[f"ballistic_{target}"].median()
             row |= columns(target, quartiles(ours)) | columns(f"{target}_change", paired(ours, theirs))
         rows.append(row)
@@ -292,12 +298,13 @@ Lines = list[list[str]]  # cells line by line, the heads first
 def lines_of(part: pd.DataFrame) -> tuple[Lines, Lines]:
     "Of the variants of a setup how their runs went, and their errors."
     went = [["variant", "seeds", "survived", "blown", "held", "ms/step", "shared"]]
-    errors = [["variant", *(head for target in TARGETS for head in (target, "× baseline"))]]
+    targets = measured(part)
+    errors = [["variant", *(head for target in targets for head in (target, "× baseline"))]]
     for row in part.to_dict("records"):
         name = row["variant"] + (" (baseline)" if row["variant"] == row["baseline"] else "")
         numbers = (short(row[k]) for k in ("blown", "held", "ms"))
         went.append([name, str(row["seeds"]), in_brackets(row, "survival"), *numbers, str(row["shared"])])
-        told = ((in_brackets(row, target), in_brackets(row, f"{target}_change", times)) for target in TARGETS)
+        told = ((in_brackets(row, target), in_brackets(row, f"{target}_change", times)) for target in targets)
         errors.append([name, *(cell for cells in told for cell in cells)])
     return went, errors
 
@@ -318,7 +325,7 @@ def per_setup(compared: pd.DataFrame, mark: str, tell: Callable[[pd.DataFrame], 
     "A paragraph for each setup: its name, what a particle that feels no force would have, and what is told."
     parts = []
     for setup, part in compared.groupby("setup", sort=False):
-        straight_on = ", ".join(f"{target} {short(part[f'{target}_ballistic'].median())}" for target in TARGETS)
+        straight_on = ", ".join(f"{target} {short(part[f'{target}_ballistic'].median())}" for target in measured(part))
         parts.append(f"{mark}{setup} (ballistic: {straight_on})\n\n{tell(part)}")
     return "\n\n".join(parts)
 
@@ -343,7 +350,8 @@ def as_markdown(
 
 # %% ../nbs/17_comparison.ipynb #d3cb95c4
 def told_of(row: Row, target: str) -> str:
-    "One or two sentences on a variant."
+    "One or two sentences on a variant, on its displacement error where its task does not have the target."
+    if math.isnan(row[f"{target}_ballistic"]): target = "pos_dt"
     word, straight_on = TARGETS[target], short(row[f"{target}_ballistic"])
     text = (f"{row['variant']} survived {row['survived']} of {row['seeds']} seeds "
             f"({row['survival_low']:.0%} to {row['survival_high']:.0%})")
@@ -365,8 +373,8 @@ def conclusion(
 ) -> str:
     """One or two sentences on each variant, a line each: how many seeds survived, and whether its error differs.
 
-    No difference is claimed where its interval holds none, or rests on fewer than six seeds. Raises ValueError where
-    there is no such target."""
+    Where a task does not have the target, it is the displacement. No difference is claimed where its interval holds
+    none, or rests on fewer than six seeds. Raises ValueError where there is no such target."""
     if target not in TARGETS: raise ValueError(f"target is {target!r}; use {' or '.join(TARGETS)}.")
     if "setup" not in compared: raise ValueError("this table has no column setup; give what `compare` returns.")
     rows = [row | {"baseline": row["baseline"] if isinstance(row["baseline"], str) else None}
@@ -411,8 +419,8 @@ def plot_compare(
 ) -> Figure:
     """Errors on held-out worlds, a row for each variant, axes for each setup; a recipe has the colour of other figures.
 
-    Dots: seeds; diamond and bar: median and quartiles; dashed: ballistic; ×: how many seeds exploded. Raises
-    ValueError where there is no such target."""
+    Dots: seeds; diamond and bar: median and quartiles; dashed: ballistic; ×: how many seeds exploded. Where a task
+    does not have the target, the displacement is shown. Raises ValueError where there is no such target."""
     if target not in TARGETS: raise ValueError(f"target is {target!r}; use {' or '.join(TARGETS)}.")
     table = outcomes_of(source)
     setups = list(table.groupby("setup", sort=False))
@@ -421,7 +429,8 @@ def plot_compare(
     figure.set_layout_engine("constrained")
     axes = figure.subplots(len(setups), 1, squeeze=False, height_ratios=[n + 1 for n in rows])[:, 0]
     recipes = list(dict.fromkeys([*RECIPES, *table.run]))
-    for ax, (setup, part) in zip(axes, setups):
+    shown = [target if part[f"ballistic_{target}"].notna().any() else "pos_dt" for _, part in setups]
+    for ax, (setup, part), target, below in zip(axes, setups, shown, [*shown[1:], None]):
         variants = part.variant.unique()
         ax.axvline(part[f"ballistic_{target}"].median(), ls="--", lw=1, color="grey")
         for row, (_, of_variant) in enumerate(part.groupby("variant", sort=False)):
@@ -429,5 +438,6 @@ def plot_compare(
             plot_variant(ax, row, of_variant, target, color)
         ax.set(title=setup, xscale="log", yticks=range(len(variants)), yticklabels=variants)
         ax.set_ylim(len(variants) - 0.5, -0.5)
-    axes[-1].set_xlabel(f"{TARGETS[target]} error of held-out worlds (dashed: ballistic; ×: exploded)")
+        if target != below:
+            ax.set_xlabel(f"{TARGETS[target]} error of held-out worlds (dashed: ballistic; ×: exploded)")
     return figure

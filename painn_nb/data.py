@@ -26,16 +26,21 @@ class Batch(NamedTuple):
     pos: Tensor  # positions, (B, N, 3)
     vel: Tensor  # velocities, (B, N, 3)
     pos_dt: Tensor  # target: x[t+1] - x[t], (B, N, 3)
-    vel_next: Tensor  # target: v[t+1], (B, N, 3)
+    vel_next: Tensor | None  # target: v[t+1], (B, N, 3); None where velocities are not asked for
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
         "What a network is given: `(charge, pos, vel)`."
         return self.charge, self.pos, self.vel
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        "The same with each tensor changed."
+        asked = None if self.vel_next is None else change(self.vel_next)
+        return Batch(change(self.charge), change(self.pos), change(self.vel), change(self.pos_dt), asked)
+
     def to(self, *args, **kwargs) -> "Batch":
         "All tensors moved to a dtype or device, as `Tensor.to`."
-        return Batch(*(x.to(*args, **kwargs) for x in self))
+        return self.map(lambda x: x.to(*args, **kwargs))
 
     def like(self, model: nn.Module) -> "Batch":
         "All tensors moved to the dtype and device of a model."
@@ -149,8 +154,9 @@ def held_out(
 
 # %% ../nbs/01_data.ipynb #4fd6bfde
 def mse(pos_dt: Tensor, vel_next: Tensor, batch: Batch) -> dict[str, Tensor]:
-    "Mean squared error of each target: `pos_dt` and `vel`."
-    return {"pos_dt": (pos_dt - batch.pos_dt).square().mean(), "vel": (vel_next - batch.vel_next).square().mean()}
+    "Mean squared error of each target of the batch: `pos_dt`, and `vel` where that is asked for."
+    errors = {"pos_dt": (pos_dt - batch.pos_dt).square().mean()}
+    return errors if batch.vel_next is None else errors | {"vel": (vel_next - batch.vel_next).square().mean()}
 
 # %% ../nbs/01_data.ipynb #5ab3adb6
 def mean_errors(errors: list[dict[str, Tensor]]) -> dict[str, float]:

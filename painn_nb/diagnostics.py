@@ -173,10 +173,13 @@ def errors_beside(summary):
 
 # %% ../nbs/10_diagnostics.ipynb #db4bae53
 def learning_note(
-    summary: dict[str, Any],  # `held_out` and `ballistic`: errors by target
+    summary: dict[str, Any],  # `held_out` and `ballistic`: errors by target; `best` where there was validation
 ) -> str:
-    "Held-out errors against the ballistic baseline."
-    return f"Held-out MSE: {errors_beside(summary)}."
+    "Held-out errors against the ballistic baseline, and of which weights they are."
+    note = f"Held-out MSE: {errors_beside(summary)}."
+    if "best" not in summary: return note
+    validated = ", ".join(f"{k} {float(v):.3g}" for k, v in summary["best"].items() if k != "step")
+    return f"{note} The weights are those after step {summary['best']['step']}, the best in validation ({validated})."
 
 # %% ../nbs/10_diagnostics.ipynb #b5fdfdd5
 def failure_text(

@@ -11,7 +11,7 @@ __all__ = ['LARGE', 'PART', 'SCHNETPACK_NAMES', 'GaussianRBF', 'cosine_cutoff', 
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Protocol
@@ -61,6 +61,9 @@ class Graph(Protocol):
     def senders(self, x: Tensor) -> Tensor:
         "What the sender of each edge holds: (nodes, ...) -> (E, ...)."
 
+    def receivers(self, x: Tensor) -> Tensor:
+        "What the receiver of each edge holds: (nodes, ...) -> (E, ...)."
+
     def sum(self, x: Tensor) -> Tensor:
         "Over the senders of each node: (E, ...) -> (nodes, ...)."
 
@@ -81,6 +84,9 @@ class Listed:
     def senders(self, x: Tensor) -> Tensor:
         return x.index_select(0, self.sender)
 
+    def receivers(self, x: Tensor) -> Tensor:
+        return x.index_select(0, self.receiver)
+
     def sum(self, x: Tensor) -> Tensor:
         return x.new_zeros(self.nodes, *x.shape[1:]).index_add(0, self.receiver, x)
 
@@ -99,7 +105,7 @@ class EdgeList(Listed):
         self.sender, self.receiver = edge_index
         self.nodes = len(pos)
         self.degree = torch.bincount(self.receiver, minlength=self.nodes).clamp(min=1)[:, None]
-        r = self.senders(pos) - pos.index_select(0, self.receiver)
+        r = self.senders(pos) - self.receivers(pos)
         self.distance = safe_norm(r, -1)
         self.direction = r / self.distance[:, None]
 
@@ -168,6 +174,9 @@ class Complete:
 
     def senders(self, x: Tensor) -> Tensor:
         return Gather.apply(x, self.sender, self.edges_of_sender)
+
+    def receivers(self, x: Tensor) -> Tensor:
+        return x[:, None].expand(-1, self.by_receiver[1], *x.shape[1:]).flatten(0, 1)
 
     def sum(self, x: Tensor) -> Tensor:
         return x.unflatten(0, self.by_receiver).sum(1)
@@ -342,6 +351,14 @@ class Layer(nn.Module):
         "`q` (nodes, F) and `mu` (nodes, 3, F) after the layer; arguments as `Interaction`."
         with Together(): return self.mix(*self.inter(q, mu, graph, rbf, cutoff_weight))
 
+# %% ../nbs/06_model.ipynb #37e6672b
+def numbered(layers: int, make: Callable[[], nn.Module]) -> nn.ModuleDict:
+    "Layers L0 to L<L-1>, whose sites are named after their places in them."
+    made = nn.ModuleDict({f"L{k}": make() for k in range(layers)})
+    for name, module in made.named_modules():
+        if isinstance(module, Site): module.name = name
+    return made
+
 # %% ../nbs/06_model.ipynb #4503adbd
 class Backbone(nn.Module):
     "L layers on one graph; sites are named `L0.inter.filter` to `L<L-1>.mix.mu`. Arguments as `PaiNN`."
@@ -360,9 +377,7 @@ class Backbone(nn.Module):
         self.cutoff, self.rbf = cutoff, GaussianRBF(n_rbf, cutoff)
         def layer():
             return Layer(Interaction(features, n_rbf, hidden, filter_widths, aggregation), Mixing(features, hidden))
-        self.layers = nn.ModuleDict({f"L{k}": layer() for k in range(layers)})
-        for name, module in self.layers.named_modules():
-            if isinstance(module, Site): module.name = name
+        self.layers = numbered(layers, layer)
 
     def forward(self, q: Tensor, mu: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
         "`q` (nodes, F) and `mu` (nodes, 3, F) after the last layer."
@@ -381,6 +396,14 @@ def check_dtype(
         if x.dtype == dtype: continue
         raise ValueError(f"{name} is {x.dtype}, but the model is {dtype}; convert with .to({dtype}).")
 
+# %% ../nbs/06_model.ipynb #2ed9a443
+def check_particles(model: nn.Module, charge: Tensor, pos: Tensor, vel: Tensor | None) -> None:
+    "Raise ValueError unless each particle has a velocity, and all numbers have the dtype of the model's weights."
+    if vel is None or vel.shape != pos.shape:
+        shape = None if vel is None else tuple(vel.shape)
+        raise ValueError(f"vel has shape {shape}; expected that of pos, {tuple(pos.shape)}.")
+    check_dtype(model, charge=charge, pos=pos, vel=vel)
+
 # %% ../nbs/06_model.ipynb #d5495764
 class ParticleEmbedding(nn.Module):
     "Charge and velocity to `q` = scalar(charge, |v|) and `mu` = v ⊗ gate(charge, |v|)."
@@ -390,11 +413,8 @@ class ParticleEmbedding(nn.Module):
         self.scalar, self.gate = mlp(2, features, features), mlp(2, features, features)
 
     def check(self, charge: Tensor, pos: Tensor, vel: Tensor | None) -> None:
-        "Raise ValueError unless each particle has a velocity, and all numbers have the dtype of the weights."
-        if vel is None or vel.shape != pos.shape:
-            shape = None if vel is None else tuple(vel.shape)
-            raise ValueError(f"vel has shape {shape}; expected that of pos, {tuple(pos.shape)}.")
-        check_dtype(self, charge=charge, pos=pos, vel=vel)
+        "See `check_particles`."
+        check_particles(self, charge, pos, vel)
 
     def forward(self, charge: Tensor, vel: Tensor) -> tuple[Tensor, Tensor]:
         "Of charge (nodes,) and velocity (nodes, 3): `q` (nodes, F), `mu` (nodes, 3, F)."
@@ -485,6 +505,29 @@ def schnetpack_state(
             state[our_name(f"filter_net.{k}.{part}")] = own
     return state
 
+# %% ../nbs/06_model.ipynb #1c8aa8ba
+def check_input(charge: Tensor, pos: Tensor, vel: Tensor | None, edge_index: Tensor | None) -> None:
+    "Raise ValueError on what is no world, or on shapes that do not belong together; see `PaiNN.representation`."
+    for name, x in dict(charge=charge, pos=pos, vel=vel, edge_index=edge_index).items():
+        if isinstance(x, Tensor) or x is None and name in ("vel", "edge_index"): continue
+        raise ValueError(f"{name} is a {type(x).__name__}; give a tensor.")
+    shape = tuple(pos.shape)
+    if len(shape) not in (2, 3) or shape[-1] != 3:
+        raise ValueError(f"pos has shape {shape}; expected (nodes, 3) or (B, N, 3).")
+    if pos.numel() == 0: raise ValueError(f"pos has shape {shape}: the graph is empty; give at least one node.")
+    if charge.shape != pos.shape[:-1]:
+        raise ValueError(f"charge has shape {tuple(charge.shape)}, pos {shape}; expected charge {shape[:-1]}.")
+    if edge_index is None: return
+    if len(shape) == 3: raise ValueError(f"pos has shape {shape}; with edge_index it must be (nodes, 3).")
+    check_edge_index(edge_index, len(pos))
+
+# %% ../nbs/06_model.ipynb #f4b05a20
+def graph_of(pos: Tensor, edge_index: Tensor | None) -> Graph:
+    "The graph of positions (nodes, 3) or (B, N, 3): these edges, or all within each world."
+    points = pos.reshape(-1, 3)
+    if edge_index is not None: return EdgeList(points, edge_index)
+    return Complete(points, (len(pos), pos.shape[1]) if pos.dim() == 3 else (1, len(pos)))
+
 # %% ../nbs/06_model.ipynb #0a1c946d
 class PaiNN(nn.Module):
     "PaiNN for N-body data; the paper's own form by settings, see `from_schnetpack`. Raises ValueError on bad settings."
@@ -553,11 +596,8 @@ class PaiNN(nn.Module):
 
         Raises ValueError on input that does not fit."""
         self.check(charge, pos, vel, edge_index)
-        points = pos.reshape(-1, 3)
-        worlds = (len(pos), pos.shape[1]) if pos.dim() == 3 else (1, len(pos))
-        graph: Graph = Complete(points, worlds) if edge_index is None else EdgeList(points, edge_index)
         q, mu = self.embedding(charge.flatten(), None if vel is None else vel.reshape(-1, 3))
-        return self.backbone(q, mu, graph)
+        return self.backbone(q, mu, graph_of(pos, edge_index))
 
     def forward(
         self,
@@ -573,16 +613,5 @@ class PaiNN(nn.Module):
     def check(self, charge: Tensor, pos: Tensor, vel: Tensor | None, edge_index: Tensor | None) -> None:
         "Raise ValueError on input that does not fit; see `representation`."
         if torch.compiler.is_compiling(): return  # compiled code cannot ask about values
-        for name, x in dict(charge=charge, pos=pos, vel=vel, edge_index=edge_index).items():
-            if isinstance(x, Tensor) or x is None and name in ("vel", "edge_index"): continue
-            raise ValueError(f"{name} is a {type(x).__name__}; give a tensor.")
-        shape = tuple(pos.shape)
-        if len(shape) not in (2, 3) or shape[-1] != 3:
-            raise ValueError(f"pos has shape {shape}; expected (nodes, 3) or (B, N, 3).")
-        if pos.numel() == 0: raise ValueError(f"pos has shape {shape}: the graph is empty; give at least one node.")
-        if charge.shape != pos.shape[:-1]:
-            raise ValueError(f"charge has shape {tuple(charge.shape)}, pos {shape}; expected charge {shape[:-1]}.")
+        check_input(charge, pos, vel, edge_index)
         self.embedding.check(charge, pos, vel)
-        if edge_index is None: return
-        if len(shape) == 3: raise ValueError(f"pos has shape {shape}; with edge_index it must be (nodes, 3).")
-        check_edge_index(edge_index, len(pos))

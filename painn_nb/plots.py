@@ -378,14 +378,18 @@ def plot_loss(
     ballistic: Mapping[str, float] | None = None,  # errors of particles that fly straight on, by target
     ax: Axes | None = None,
 ) -> Axes:
-    "Training error of both targets per step on a log axis, with the ballistic baseline as dashed lines."
+    """Training error of each target per step on a log axis, with the ballistic baseline as dashed lines.
+
+    Errors on worlds for validation are dots."""
     ax = ax or plt.gca()
     table = metrics if isinstance(metrics, pd.DataFrame) else Run(metrics).metrics
-    if missing := [name for name in ("step", "pos_dt", "vel") if name not in table]:
+    if missing := [name for name in ("step", "pos_dt") if name not in table]:
         raise ValueError(f"this table has no column {', '.join(missing)}; give Run.metrics, or a run directory.")
-    for k, target in enumerate(("pos_dt", "vel")):
+    for k, target in enumerate(name for name in ("pos_dt", "vel") if name in table):
         ax.plot(table.step, table[target].where(np.isfinite(table[target])), label=target, color=colour(k))
         if ballistic: ax.axhline(float(ballistic[target]), ls="--", lw=1, color=colour(k), label=f"{target}, ballistic")
+        if f"val_{target}" in table:
+            ax.plot(table.step, table[f"val_{target}"], ".", color="black", label=f"{target}, validation")
     ax.set(yscale="log", xlabel="step", ylabel="MSE of the batch")
     ax.legend()
     return ax

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import torch
 
 from .data import Batch
-from .model import PaiNN
+from .egnn import Network
 
 # %% ../nbs/14_process.ipynb #ea6cd025
 COMPILE_FROM = 1000  # steps of a run
@@ -37,7 +37,7 @@ def keep_compiled() -> None:
     if hasattr(config, setting): setattr(config, setting, True)
 
 # %% ../nbs/14_process.ipynb #b0aff3c7
-def compile_layers(model: PaiNN) -> None:
+def compile_layers(model: Network) -> None:
     "Compile the layers of a model in place; its weights and names stay as they are."
     keep_compiled()
     torch.compiler.reset()  # what other models left counts towards the number of compilations allowed
@@ -71,8 +71,9 @@ class Recorded(Generic[Result]):
         self.graphs: dict[tuple[Hashable, ...], tuple[torch.cuda.CUDAGraph, list[torch.Tensor | None], Result]] = {}
 
     def __call__(self, batch: Batch, *way: Hashable) -> Result:
-        if self.batch is None: self.batch = Batch(*map(torch.clone, batch))
-        for x, new in zip(self.batch, batch): x.copy_(new)
+        if self.batch is None: self.batch = batch.map(torch.clone)
+        for x, new in zip(self.batch, batch):
+            if x is not None and new is not None: x.copy_(new)  # not every task has a target for the velocity
         if way not in self.graphs: self.graphs[way] = self.record(self.batch, *way)
         graph, gradients, result = self.graphs[way]
         graph.replay()

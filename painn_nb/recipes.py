@@ -17,12 +17,14 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import ArgsKwargs, PydanticCustomError
 
 import painn_nb
+from .egnn import EGNN, Network
 from .model import PaiNN
 from .stabilizer import Positive, Remedies, refuse_bool, settings, stabilize
 from .systems import SYSTEMS, System
+from .tasks import TASKS, Task
 
 if sys.version_info >= (3, 11): import tomllib
 else: import tomli as tomllib
@@ -37,6 +39,11 @@ def known_system(name: str) -> str:
     if (own := SYSTEMS[name].name) != name:
         raise PydanticCustomError("system", "the system calls itself {own}; give both one name", {"own": repr(own)})
     return name
+
+# %% ../nbs/07_recipes.ipynb #75d0a0ad
+def known_task(name: str) -> str:
+    if name in TASKS: return name
+    raise PydanticCustomError("task", "Input should be one of {known}", {"known": ", ".join(TASKS)})
 
 # %% ../nbs/07_recipes.ipynb #a2cd7979
 def off_is_none(value: object) -> object: return None if value == "off" else value
@@ -57,6 +64,8 @@ class Config(Remedies):
         "stop", "where a step is not finite: stop, skip it, or rescale gradients whose norm overflows")
     debug_layer_stats_every: Annotated[NonNegativeInt, BeforeValidator(refuse_bool)] = setting(
         1, "steps between captures; 0: none")
+    network: Literal["painn", "egnn"] = setting("painn", "what is trained; egnn is a peer without remedies")
+    task: Annotated[str, AfterValidator(known_task)] = setting("next_frame", "what the network is asked")
     system: Annotated[str, AfterValidator(known_system)] = setting("gravity", "the world to learn")
     seed: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, lt=2**63)] = setting(
         0, "of the weights and of the data")
@@ -77,6 +86,13 @@ class Config(Remedies):
     checkpoint_seconds: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, allow_inf_nan=False)] = setting(
         30.0, "time between checkpoints, in seconds")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_task(cls, given: ArgsKwargs) -> ArgsKwargs:
+        told = given.kwargs or {}
+        task = TASKS.get(str(told.get("task")))
+        return ArgsKwargs((), {**task.settings, **told}) if task else given
+
     @model_validator(mode="after")
     def _fits(self) -> "Config":
         dtype = getattr(torch, self.dtype)
@@ -85,7 +101,16 @@ class Config(Remedies):
             raise ValueError(f"{name} is {value:g}, which {self.dtype} cannot hold; give a number within its range.")
         if self.precision != "full" and self.dtype != "float32":
             raise ValueError(f"precision is {self.precision!r}, which is for float32; give dtype='float32', or 'full'.")
+        if self.network == "egnn" and self.active():
+            active = " and ".join(self.active())
+            raise ValueError(f"network is 'egnn', which takes no remedy; switch {active} off, or take R0.")
+        self.goal.check(self.system, self.batch_size)
         return self
+
+    @property
+    def goal(self) -> Task:
+        "The task of that name."
+        return TASKS[self.task]
 
     @property
     def world(self) -> System:
@@ -220,8 +245,10 @@ def in_words(
 
 # %% ../nbs/07_recipes.ipynb #5ee6f050
 def differing(settings, recipe):
-    "Those of these settings that are not the recipe's."
+    "Those of these settings that are not the recipe's, nor its task's own."
     given = dataclasses.asdict(recipe.config())
+    task = TASKS[settings.get("task", given["task"])]
+    given |= {k: v for k, v in task.settings.items() if k not in recipe.settings}
     return {k: v for k, v in settings.items() if v != given[k]}
 
 # %% ../nbs/07_recipes.ipynb #54ef25c3
@@ -232,8 +259,9 @@ def changes(config: Config, recipe: Recipe) -> dict[str, Any]:
 
 # %% ../nbs/07_recipes.ipynb #6f25b2f7
 def run_name(config: Config, recipe: Recipe) -> str:
-    "The recipe's name, then two of the remedies that were changed, or the system: `R2_full_clip_mu_norm_off`."
-    told = {k: v for k, v in changes(config, recipe).items() if k in Config.declared() or k == "system"}
+    "The recipe's name, then two of what was changed of remedies, network, task, system: `R2_full_clip_mu_norm_off`."
+    named = {*Config.declared(), "network", "task", "system"}
+    told = {k: v for k, v in changes(config, recipe).items() if k in named}
     told = [f"{k}_{in_words(k, v)}" for k, v in told.items()]
     more = [f"and_{len(told) - 2}_more"] if len(told) > 2 else []
     return "_".join([recipe.name, *told[:2], *more])
@@ -277,9 +305,11 @@ def resolve_device(
     return found
 
 # %% ../nbs/07_recipes.ipynb #e0434518
-def build_model(config: Config) -> PaiNN:
+def build_model(config: Config) -> Network:
     "The untrained model of a configuration, with its stabilizers, on its device."
     torch.manual_seed(config.seed)
-    model = PaiNN(config.features, config.layers, config.n_rbf, config.cutoff)
+    model: Network
+    if config.network == "egnn": model = EGNN(config.features, config.layers)
+    else: model = PaiNN(config.features, config.layers, config.n_rbf, config.cutoff)
     model.to(resolve_device(config.device, config.precision), getattr(torch, config.dtype))
     return stabilize(model, config)

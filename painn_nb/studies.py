@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'BEST', 'FRESH_SEEDS',
            'CONFIRMATION', 'FOR_VELOCITY', 'TIGHT', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS',
-           'STUDIES', 'damped', 'candidate', 'confirmation', 'attribution']
+           'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'SHORT', 'FULL', 'BENCHMARK_SEARCH', 'BENCHMARK_BEST',
+           'STUDIES', 'damped', 'candidate', 'confirmation', 'attribution', 'benchmark']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from typing import Any
@@ -96,10 +97,35 @@ STEPS = [
     for seed in FRESH_SEEDS[:5] for peak in ATTRIBUTED_AT for policy in POLICIES.values()
 ]
 
+# %% ../nbs/16_studies.ipynb #4882b3b3
+EGNN_TASK: dict[str, Any] = dict(task="egnn", system="charged", dtype="float32", nonfinite="skip", layers=4)
+CONTESTANTS: dict[str, dict[str, Any]] = {
+    **{run: dict(run=run, features=32, n_rbf=16) for run in ("R0", "R1", "R2", "R3")},
+    "EGNN": dict(run="R0", network="egnn", features=64),
+}
+
+# %% ../nbs/16_studies.ipynb #a9c886c9
+PASS = 30  # steps
+BENCHMARK_PEAKS = (1e-3, 3e-3, 1e-2)  # learning rates
+SHORT = dict(epochs=100 * PASS, warmup=10 * PASS, debug_layer_stats_every=30 * PASS)
+FULL = dict(epochs=1000 * PASS, warmup=100 * PASS, debug_layer_stats_every=300 * PASS)
+
+BENCHMARK_SEARCH = [dict(seed=0, lr_peak=peak, **told, **EGNN_TASK, **SHORT)
+                    for told in CONTESTANTS.values() for peak in BENCHMARK_PEAKS]
+
+# %% ../nbs/16_studies.ipynb #55bee0c8
+BENCHMARK_BEST = dict.fromkeys(CONTESTANTS, 3e-3)  # learning rates
+
+def benchmark(peaks: dict[str, float] = BENCHMARK_BEST, seeds: range = range(1, 4)) -> list[dict[str, Any]]:
+    "Seeds of each contestant at its learning rate, with the full number of passes."
+    return [dict(seed=seed, lr_peak=peak, **CONTESTANTS[contestant], **EGNN_TASK, **FULL)
+            for seed in seeds for contestant, peak in peaks.items()]
+
 # %% ../nbs/16_studies.ipynb #6563b994
 STUDIES = {  # by the folder below runs/
     "reproduction": REPRODUCTION,
     "recipe": [*SEARCH, *CONFIRMATION, *FOR_VELOCITY, *TIGHT, *WIDE, *PATIENT, *DEEP],
     "attribution": attribution(),
     "steps": STEPS,
+    "benchmark": [*BENCHMARK_SEARCH, *benchmark()],
 }

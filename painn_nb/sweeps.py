@@ -35,7 +35,7 @@ from .records import to_json
 from .runs import Packed, Run, config_of, pack, packed, packed_row, runs_in
 
 # %% ../nbs/16_sweeps.ipynb #23fa1ff3
-class Task(NamedTuple):
+class Proven(NamedTuple):
     "A job that was proven."
     recipe: str
     config: Config  # with the device `auto`
@@ -49,15 +49,15 @@ class Task(NamedTuple):
 
 def key_of(recipe: str, config: Config) -> str:
     "The key of the job that a run of this recipe was made by."
-    return Task(recipe, dataclasses.replace(config, device="auto"), {}).key
+    return Proven(recipe, dataclasses.replace(config, device="auto"), {}).key
 
 # %% ../nbs/16_sweeps.ipynb #3f1f808e
-def prove(job: Mapping[str, Any]) -> Task:
+def prove(job: Mapping[str, Any]) -> Proven:
     "A job whose recipe, settings and device are right. Raises ValueError, or TypeError, where one is not."
     settings = {k: v for k, v in job.items() if k not in ("run", "name")}
     config = find_recipe(job["run"]).config(**settings)
     resolve_device(config.device, config.precision)
-    return Task(Path(job["run"]).stem, dataclasses.replace(config, device="auto"), dict(job))
+    return Proven(Path(job["run"]).stem, dataclasses.replace(config, device="auto"), dict(job))
 
 # %% ../nbs/16_sweeps.ipynb #7a9f1e7f
 def known_runs(runs_dir: str | Path) -> dict[str, Run]:
@@ -72,7 +72,7 @@ def known_runs(runs_dir: str | Path) -> dict[str, Run]:
 # %% ../nbs/16_sweeps.ipynb #ab6e7967
 def do_job(
     runs_dir: Path,
-    task: Task,
+    task: Proven,
     wait: bool = False,  # for whoever does it now
 ) -> Run | None:
     "Run a job, continue it, or find it done; None where somebody else is at it."
@@ -114,7 +114,7 @@ def processes(count: int | None) -> Iterator[ProcessPoolExecutor]:
 class Sweep:
     "The jobs of a sweep, open, done and failed."
 
-    def __init__(self, tasks: Sequence[Task], runs_dir: Path):
+    def __init__(self, tasks: Sequence[Proven], runs_dir: Path):
         known = known_runs(runs_dir)
         self.runs_dir = runs_dir
         self.done = {t.key: known[t.key] for t in tasks if t.key in known and known[t.key].ended}
@@ -185,7 +185,7 @@ def proven(k, job):
 
 def told(job):
     "A job in words."
-    return ", ".join(f"{k} {v}" for k, v in (job.job if isinstance(job, Task) else job).items())
+    return ", ".join(f"{k} {v}" for k, v in (job.job if isinstance(job, Proven) else job).items())
 
 def work_off(state, workers, executor, bar):
     "Rounds until no job is open: the last ones wait for those who are at what is left."
@@ -237,7 +237,8 @@ def differences(
 # %% ../nbs/16_sweeps.ipynb #132b4251
 def of_run(data, run_id):
     "All numbers of a run by step and name."
-    metrics = data.metrics[data.metrics.run_id == run_id].melt("step", ["loss", "pos_dt", "vel", "grad_norm"], "name")
+    names = [name for name in ("loss", "pos_dt", "vel", "grad_norm") if name in data.metrics]
+    metrics = data.metrics[data.metrics.run_id == run_id].melt("step", names, "name")
     stats = data.stats[data.stats.run_id == run_id]
     stats = stats.assign(name=stats.site + " " + stats.stat)[["step", "name", "value"]]
     return pd.concat([metrics, stats]).set_index(["step", "name"]).value

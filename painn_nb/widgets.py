@@ -694,9 +694,10 @@ class TrajectoryPanel(Panel):
         self.refresh()
 
     def refresh(self) -> None:
-        "Offer every run of this system whose weights are here, the newest first."
+        "Offer every run of this system that predicts the next frame and whose weights are here, the newest first."
         weights = sorted((project_root() / "runs").glob("painn/*/model.pt"), reverse=True)
-        found = [run for path in weights if (run := Run(path.parent)).config.system == self.system.value]
+        runs = [Run(path.parent) for path in weights]
+        found = [run for run in runs if (run.config.system, run.config.task) == (self.system.value, Config().task)]
         options = {STRAIGHT_ON: STRAIGHT_ON} | {run.address: run for run in found}
         chosen = self.predictor.value
         with self.silence():

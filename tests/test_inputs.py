@@ -300,7 +300,7 @@ CASES = [
     (lambda: plot_before_after(stats[stats.kind == "max"]),
      "no stabilizer was read in these captures; have one, as clip_q_value, before."),
     (lambda: plot_loss(pd.DataFrame()),
-     "this table has no column step, pos_dt, vel; give Run.metrics, or a run directory."),
+     "this table has no column step, pos_dt; give Run.metrics, or a run directory."),
     (lambda: plot_loss(NOWHERE / "no"), "/no' is no run directory: it is not there."),
     (lambda: lost_in(stats, ["float12"]),
      "dtypes has 'float12'; give names of floating-point types, as float8_e4m3fn, float8_e"),
