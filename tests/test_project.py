@@ -68,6 +68,13 @@ def test_notebooks_keep_no_errors_and_no_paths_of_a_machine(root):
         assert not any(output.output_type == "error" or "site-packages" in str(output) for output in outputs), path.name
 
 
+def test_no_test_stands_where_its_failure_is_swallowed(root):
+    "What a cell under `%%capture` raises, nobody hears."
+    for path in root.glob("nbs/*.ipynb"):
+        captured = [c.source for c in nbformat.read(path, 4).cells if "%%capture" in c.source]
+        assert not any(re.search(r"\b(test_\w+\(|assert\b)", source) for source in captured), path.name
+
+
 def test_panels_are_kept_as_stills(root):
     "A panel without its kernel is an error message; `make notebooks` leaves a picture in its place."
     for path in root.glob("nbs/*.ipynb"):
