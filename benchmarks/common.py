@@ -10,13 +10,16 @@ import torch
 from tqdm.auto import tqdm
 
 RESULTS = Path(__file__).parent / "results"
+INSTRUCTIONS = {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}  # those that decide how fast products are
 
 
 def machine():
     info = Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
     cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.processor())
+    flags = next((set(line.split(":")[1].split()) for line in info if line.startswith("flags")), set())
     about = {
-        "cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "cpu": cpu, "instructions": " ".join(sorted(flags & INSTRUCTIONS)),
+        "cores": os.cpu_count(), "threads": torch.get_num_threads(),
         "torch": torch.__version__, "python": platform.python_version(),
     }
     return about | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})

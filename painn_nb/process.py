@@ -20,7 +20,7 @@ from .data import Batch
 from .egnn import Network
 
 # %% ../nbs/14_process.ipynb #ea6cd025
-COMPILE_FROM = 1000  # steps of a run
+COMPILE_FROM = 500  # steps of a run
 
 # %% ../nbs/14_process.ipynb #baceab18
 def can_compile(device: str | torch.device = "cpu") -> bool:
