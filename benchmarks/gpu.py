@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from unittest.mock import patch
 
@@ -22,6 +23,7 @@ from painn_nb.ablation import run_experiment
 from painn_nb.data import nbody_small, painn_nbody
 from painn_nb.process import compile_layers
 from painn_nb.recipes import RECIPES, build_model, resolve
+from painn_nb.tasks import TASKS
 from painn_nb.trainer import errors_of
 from painn_nb.watch import examine
 
@@ -68,11 +70,12 @@ def step_seconds(run, recorded=True, compiled=False, steps=STEPS, warmup=WARMUP,
             begun.append(time.perf_counter())
             yield batch
     switches = {
-        "trainer.painn_nbody": batches, "trainer.RECORD_FROM": 1 if recorded else math.inf,
-        "ablation.COMPILE_FROM": 1 if compiled else math.inf,
+        "trainer.RECORD_FROM": 1 if recorded else math.inf, "ablation.COMPILE_FROM": 1 if compiled else math.inf,
     }
+    asked = replace(TASKS["next_frame"], train=batches)
     with ExitStack() as stack:
         for name, value in switches.items(): stack.enter_context(patch(f"painn_nb.{name}", value))
+        stack.enter_context(patch.dict(TASKS, next_frame=asked))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         run_experiment(run, folder, epochs=steps, dtype="float32", nonfinite="skip", **settings)
     return [end - begin for begin, end in pairwise(begun)][warmup:]

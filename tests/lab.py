@@ -66,7 +66,8 @@ def jupyterlab(project: Path, home: Path):
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait(30)
+        try: server.wait(30)
+        except subprocess.TimeoutExpired: server.kill()  # it may wait for a kernel that is gone
 
 
 def open_notebook(page: Page, url: str, notebook: str) -> None:

@@ -22,6 +22,7 @@ from painn_nb.recipes import RECIPES, build_model, resolve, resolve_device
 from painn_nb.runs import Run
 from painn_nb.sites import sites
 from painn_nb.stabilizer import Remedies, stabilize
+from painn_nb.tasks import TASKS
 from painn_nb.trainer import evaluate, forward_backward, is_recorded, trainer_nbody
 from painn_nb.watch import watch
 
@@ -155,10 +156,15 @@ def recorded(monkeypatch):
     return switch
 
 
+def trained_on(monkeypatch, batches):
+    "Let runs draw these batches."
+    monkeypatch.setitem(TASKS, "next_frame", replace(TASKS["next_frame"], train=batches))
+
+
 @pytest.fixture(autouse=True)
 def few_frames(monkeypatch):
     "Trajectories of 40 frames, quick to simulate."
-    monkeypatch.setattr(module["trainer"], "painn_nbody", partial(painn_nbody, frames=40))
+    trained_on(monkeypatch, partial(painn_nbody, frames=40))
 
 
 def spoilt(n, seed, start, **more):
@@ -190,7 +196,7 @@ def assert_same(one, other):
                          [("stop", "full", 7), ("skip", "bfloat16", 7), ("rescale", "full", 8)])
 def test_a_recorded_run_has_the_numbers_of_one_that_is_not(tmp_path, monkeypatch, recorded, nonfinite, precision, lost):
     "With steps that fail, captures every third step, all limits on gradients, and a rate that changes every step."
-    monkeypatch.setattr(module["trainer"], "painn_nbody", spoilt)
+    trained_on(monkeypatch, spoilt)
     told = dict(nonfinite=nonfinite, precision=precision, lr_peak=1e-2, clip_gradients_zscore=1.0,
                 clip_gradients_ratio=1.0, gain=1e5)
     recorded(False)
