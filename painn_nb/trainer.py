@@ -112,7 +112,7 @@ def forward_backward(
     return {name: x.detach() for name, x in numbers.items()}
 
 # %% ../nbs/15_trainer.ipynb #76fcc72c
-def on_host(numbers: dict[str, torch.Tensor]) -> dict[str, float]:
+def read_out(numbers: dict[str, torch.Tensor]) -> dict[str, float]:
     "All at once: the host waits a single time."
     return dict(zip(numbers, torch.stack(list(numbers.values())).tolist()))
 
@@ -164,7 +164,7 @@ def look_again(model, batch, w, precision):
     with torch.no_grad(): errors_of(model, batch, precision)
 
 # %% ../nbs/15_trainer.ipynb #4305c914
-def is_recorded(config: Config, compiled: bool) -> bool:
+def records_steps(config: Config, compiled: bool) -> bool:
     "Whether the steps of a run are recorded."
     if resolve_device(config.device).type != "cuda" or config.epochs < RECORD_FROM: return False
     particles = nbody_small(config.batch_size, frames=2, system=config.world)[0].charge
@@ -200,7 +200,7 @@ def trainer_nbody(
         def compute(batch, reading):
             w.reading = reading
             return forward_backward(model, batch, norm, precision)
-        numbers_of = Recorded(compute, model.parameters()) if is_recorded(config, compiled) else compute
+        numbers_of = Recorded(compute, model.parameters()) if records_steps(config, compiled) else compute
         for step in steps:
             if step and (run.path / "stop").exists():
                 save(run, parts, failure, step)  # nothing is lost where it goes on
@@ -208,7 +208,7 @@ def trainer_nbody(
             start = time.perf_counter()
             batch = next(loader).like(model)
             reading = every > 0 and step % every == 0
-            metrics = on_host(numbers_of(batch, reading))
+            metrics = read_out(numbers_of(batch, reading))
             lr = learning_rate(step + 1, config)
 
             finite = math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])

@@ -23,7 +23,7 @@ from painn_nb.runs import Run
 from painn_nb.sites import sites
 from painn_nb.stabilizer import Remedies, stabilize
 from painn_nb.tasks import TASKS
-from painn_nb.trainer import evaluate, forward_backward, is_recorded, trainer_nbody
+from painn_nb.trainer import evaluate, forward_backward, records_steps, trainer_nbody
 from painn_nb.watch import watch
 
 # A CPU build of PyTorch can pretend to have a GPU, but for the way back. It goes both ways with `lazy`.
@@ -152,7 +152,7 @@ def recorded(monkeypatch):
                            "current_stream": lambda device: stream, "stream": lambda stream: nullcontext()}.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
     monkeypatch.setattr(Graph, "made", [])
-    def switch(on): monkeypatch.setattr(module["trainer"], "is_recorded", lambda config, compiled: on)
+    def switch(on): monkeypatch.setattr(module["trainer"], "records_steps", lambda config, compiled: on)
     return switch
 
 
@@ -221,7 +221,7 @@ def test_a_recorded_run_goes_on_where_it_was(tmp_path, recorded):
 
 def test_a_run_is_recorded_on_a_gpu_where_it_is_long_and_not_too_large(monkeypatch):
     monkeypatch.setattr(module["trainer"], "resolve_device", lambda *told: torch.device("cuda"))
-    def recorded(compiled=False, **settings): return is_recorded(resolve("R2", **settings), compiled)
+    def recorded(compiled=False, **settings): return records_steps(resolve("R2", **settings), compiled)
     assert recorded() and not recorded(epochs=10)
     assert not recorded(batch_size=4096) and recorded(True, batch_size=4096)
 
