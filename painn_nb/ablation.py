@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from .data import Batch, mean_errors
 from .diagnostics import BLOWN, first_blown
-from .process import COMPILE_FROM, can_compile, terminable
+from .process import COMPILE_FROM, can_compile, insistent, terminable
 from painn_nb.recipes import (
     HELP, Config, build_model, changes, find_recipe, in_words, project_root, resolve_device, run_name,
 )
@@ -85,7 +85,7 @@ def remove_work(run):
 def train(run):
     config = run.config
     model = build_model(config)
-    ended = trainer_nbody(model, run, config, run.about["compiled"])
+    with insistent(): ended = trainer_nbody(model, run, config, run.about["compiled"])
     save_atomic(run.path / "model.pt", model.state_dict())
     worlds = config.goal.held_out("test", system=config.world)
     straight_on = [errors_of(config.goal.ballistic(config.world), batch) for batch in worlds]
@@ -99,10 +99,14 @@ def train(run):
 @contextmanager
 def explained(run: Run) -> Iterator[None]:
     "Errors of the machine, and interrupts, in words."
-    goes_on = f"painn_nb run --resume {shlex.quote(os.path.abspath(run.path))} goes on from the last checkpoint"
+    resumed = f"painn_nb run --resume {shlex.quote(os.path.abspath(run.path))}"
+    goes_on = f"{resumed} goes on from the last checkpoint"
     try: yield
     except KeyboardInterrupt:
-        print(f"Stopped: {goes_on}, which is {run.config.checkpoint_seconds:g} s old at most.", file=sys.stderr)
+        kept = (run.path / "checkpoint.pt").exists()
+        left = f"{goes_on}, which is {run.config.checkpoint_seconds:g} s old at most" if kept else \
+            f"{resumed} begins again, since there is no checkpoint yet"
+        print(f"Stopped: {left}.", file=sys.stderr)
         raise
     except OSError as e:
         if e.errno is None: raise  # it is in words already

@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 import torch
@@ -98,6 +99,29 @@ def terminable() -> Iterator[None]:
     try: yield
     finally:
         if ours: signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+# %% ../nbs/14_process.ipynb #8b73d685
+@contextmanager
+def insistent() -> Iterator[None]:
+    "Within it what raises KeyboardInterrupt does so every second, until this is left."
+    main = threading.current_thread() is threading.main_thread()
+    ours = [number for number in (signal.SIGINT, signal.SIGTERM)
+            if main and signal.getsignal(number) == signal.default_int_handler]
+    came: SimpleQueue[int | None] = SimpleQueue()  # the one that a signal may write to at any time
+    left = threading.Event()
+    def interrupt(number, frame):
+        came.put(number)
+        raise KeyboardInterrupt
+    def insist():
+        number = came.get()
+        while number and not left.wait(1): signal.pthread_kill(threading.main_thread().ident, number)
+    for number in ours: signal.signal(number, interrupt)
+    threading.Thread(target=insist, daemon=True).start()
+    try: yield
+    finally:
+        left.set()
+        came.put(None)
+        for number in ours: signal.signal(number, signal.default_int_handler)
 
 # %% ../nbs/14_process.ipynb #1ccf7e3e
 def reuse_memory() -> bool:

@@ -42,14 +42,14 @@ def test_from_nothing_to_a_comparison(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_says_how_it_goes_on(tmp_path, how):
-    command = [BIN / "painn_nb", "run", "R0", "--runs-dir", tmp_path, *SMALL, "--epochs", "900",
+    command = [BIN / "painn_nb", "run", "R0", "--runs-dir", tmp_path, *SMALL, "--epochs", "90000",
                "--checkpoint-seconds", "0.1"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: list(tmp_path.glob("painn/*/checkpoint.pt")))
     running.send_signal(how)
     began = time.monotonic()
     said = running.communicate(timeout=30)[1]
-    assert time.monotonic() - began < 5 and running.returncode == 130 and "Traceback" not in said
+    assert time.monotonic() - began < 15 and running.returncode == 130 and "Traceback" not in said  # of many minutes
     [run] = tmp_path.glob("painn/*")
     [hint] = re.findall(r"^Stopped: painn_nb (run --resume \S+) goes on from the last checkpoint", said, re.MULTILINE)
     (run / "stop").touch()
