@@ -23,13 +23,14 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from .data import Batch, mean_errors
+from .data import Batch, FrameDataset, mean_errors, nbody_small, roll_out, stream_seed
 from .diagnostics import BLOWN, first_blown
-from .process import COMPILE_FROM, can_compile, insistent, terminable
+from .process import COMPILE_FROM, can_compile, insistent, terminable, tf32
 from painn_nb.recipes import (
     HELP, Config, build_model, changes, find_recipe, in_words, project_root, resolve_device, run_name,
 )
 from .records import remove_leftovers, save_atomic, to_json, write_atomic
+from .rollouts import rolled
 from .runs import SCHEMA, Run, append_log, conclude, new_run, provenance, settings_apart
 from .trainer import errors_of, evaluate, trainer_nbody
 from .watch import examine
@@ -82,6 +83,15 @@ def remove_work(run):
     "Remove what only a run that goes on has a use for."
     for name in ("stop", "checkpoint.pt"): (run.path / name).unlink(missing_ok=True)
 
+WORLDS = 64  # of a roll-out
+
+def rolled_by(model, config):
+    truth = nbody_small(WORLDS, stream_seed(2026, "test"), config.roll_out + 1, config.world).trajectories
+    start = FrameDataset(truth)[0].like(model).inputs
+    with torch.compiler.set_stance("force_eager"), tf32(False):
+        predicted = roll_out(model, start, config.roll_out + 1, truth.frame_dt)
+    return rolled(predicted, truth, config.world)
+
 def train(run):
     config = run.config
     model = build_model(config)
@@ -90,6 +100,7 @@ def train(run):
     worlds = config.goal.held_out("test", system=config.world)
     straight_on = [errors_of(config.goal.ballistic(config.world), batch) for batch in worlds]
     errors = {"held_out": evaluate(model, worlds), "ballistic": mean_errors(straight_on)}
+    if config.roll_out: errors["rolled"] = rolled_by(model, config)
     (run.path / "run.ipynb").unlink(missing_ok=True)  # of a run that was stopped and went on
     conclude(run, ended, torch.finfo(getattr(torch, config.dtype)).max, errors)
     (run.path / "stop").unlink(missing_ok=True)

@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['STREAMS', 'Batch', 'FrameDataset', 'nbody_small', 'fastest_frame', 'scale_speed', 'stream_seed', 'painn_nbody',
-           'held_out', 'mse', 'mean_errors', 'roll_out']
+           'held_out', 'mse', 'mean_errors', 'roll_out', 'noisy']
 
 # %% ../nbs/01_data.ipynb #99b45a77
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from .checks import whole_number
 from .systems import SYSTEMS, System, Trajectories
@@ -94,7 +96,7 @@ def scale_speed(vel: Tensor, speed: float) -> Tensor:
     return vel * (speed / vel.norm(dim=-1).max())
 
 # %% ../nbs/01_data.ipynb #46d6f0eb
-STREAMS = {"train": 0, "val": 1, "test": 2}
+STREAMS = {"train": 0, "val": 1, "test": 2, "noise": 3}
 
 # %% ../nbs/01_data.ipynb #655b2141
 def stream_seed(seed: int, stream: str, block: int = 0) -> int:
@@ -174,9 +176,22 @@ def roll_out(
     "The trajectories that a predictor makes of a start when it is fed its own predictions."
     charge, pos, vel = start
     states = [(pos, vel)]
-    for _ in range(frames - 1):
+    steps = tqdm(range(1, frames), desc="roll-out", unit="frame", delay=2, disable=parent_process() is not None)
+    for _ in steps:
         pos_dt, vel = predict(charge, pos, vel)
         pos = pos + pos_dt
         states.append((pos, vel))
     positions, velocities = (torch.stack(x, 1) for x in zip(*states))
     return Trajectories(positions, velocities, charge, frame_dt)
+
+# %% ../nbs/01_data.ipynb #1f90f2ba
+def noisy(
+    batch: Batch,
+    std: float,  # of each coordinate
+    seed: int,
+) -> Batch:
+    "The same worlds with normal noise on positions and velocities, and the same next frame (Sanchez-Gonzalez 2020)."
+    generator = torch.Generator().manual_seed(seed)
+    def noise(x): return std * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    pos, vel = batch.pos + noise(batch.pos), batch.vel + noise(batch.vel)
+    return batch._replace(pos=pos, vel=vel, pos_dt=batch.pos + batch.pos_dt - pos)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BLOWN', 'BLOWN_LOSS', 'STATS', 'HIGHLIGHTS', 'WINDOW', 'AHEAD', 'AT_ONCE', 'LARGEST', 'NUMBER_TYPES',
            'first_nonfinite', 'first_blown', 'at_step', 'by_step', 'maxima', 'top_metrics', 'highlight_lines',
-           'growth_note', 'speed_note', 'own_notes', 'held_notes', 'learning_note', 'failure_text', 'outcome_text',
-           'forecast', 'forecasts', 'lost_in', 'report_text']
+           'growth_note', 'speed_note', 'own_notes', 'held_notes', 'learning_note', 'rolled_note', 'failure_text',
+           'outcome_text', 'forecast', 'forecasts', 'lost_in', 'report_text']
 
 # %% ../nbs/10_diagnostics.ipynb #4ad01739
 import math
@@ -181,6 +181,12 @@ def learning_note(
     validated = ", ".join(f"{k} {float(v):.3g}" for k, v in summary["best"].items() if k != "step")
     return f"{note} The weights are those after step {summary['best']['step']}, the best in validation ({validated})."
 
+# %% ../nbs/10_diagnostics.ipynb #1305ed0a
+def rolled_note(rolled: dict[str, Any]) -> str:
+    "How long a model's own predictions follow the truth, and how long its worlds survive."
+    return (f"Rolled out, it follows the truth for {float(rolled['followed']):.0f} frames; "
+            f"its worlds survive {float(rolled['survived']):.0f} (medians).")
+
 # %% ../nbs/10_diagnostics.ipynb #b5fdfdd5
 def failure_text(
     failure: dict[str, Any] | None,  # step, site, what; of activations also the lists produced_by, passed_on_by
@@ -341,7 +347,7 @@ def report_text(
     config: dict[str, Any],  # resolved settings
     stats: pd.DataFrame,  # see `stats_table`
     metrics: pd.DataFrame,  # one row per epoch with the columns step and speed_max; may be empty
-    summary: dict[str, Any],  # outcome and early_failure, and where there are any held_out, ballistic, forecasts
+    summary: dict[str, Any],  # outcome, early_failure, and where there are any held_out, ballistic, rolled, forecasts
 ) -> str:
     "A run's section in the original log's format: before it the outcome and the config, after it what was observed."
     settings = "; ".join(f"{name}={value}" for name, value in config.items())
@@ -359,5 +365,6 @@ def report_text(
     for f in summary.get("forecasts", []):
         notes.append(f"Forecast of step {f['step']}: {f['site']} overflows at step {f['expected']}.")
     if "held_out" in summary: notes.append(learning_note(summary))
+    if "rolled" in summary: notes.append(rolled_note(summary["rolled"]))
     lines += [f"- Early failure: {failure_text(summary['early_failure'])}", "- Observations:"]
     return "\n".join([*lines, *(f"  - {note}" for note in notes)]) + "\n"

@@ -104,9 +104,9 @@ def terminable() -> Iterator[None]:
 @contextmanager
 def insistent() -> Iterator[None]:
     "Within it what raises KeyboardInterrupt does so every second, until this is left."
-    main = threading.current_thread() is threading.main_thread()
+    thread = threading.get_ident()
     ours = [number for number in (signal.SIGINT, signal.SIGTERM)
-            if main and signal.getsignal(number) == signal.default_int_handler]
+            if thread == threading.main_thread().ident and signal.getsignal(number) == signal.default_int_handler]
     came: SimpleQueue[int | None] = SimpleQueue()  # the one that a signal may write to at any time
     left = threading.Event()
     def interrupt(number, frame):
@@ -114,7 +114,7 @@ def insistent() -> Iterator[None]:
         raise KeyboardInterrupt
     def insist():
         number = came.get()
-        while number and not left.wait(1): signal.pthread_kill(threading.main_thread().ident, number)
+        while number and not left.wait(1): signal.pthread_kill(thread, number)
     for number in ours: signal.signal(number, interrupt)
     threading.Thread(target=insist, daemon=True).start()
     try: yield

@@ -67,6 +67,10 @@ class Config(Remedies):
     network: Literal["painn", "egnn"] = setting("painn", "what is trained; egnn is a peer without remedies")
     task: Annotated[str, AfterValidator(known_task)] = setting("next_frame", "what the network is asked")
     system: Annotated[str, AfterValidator(known_system)] = setting("gravity", "the world to learn")
+    noise: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, allow_inf_nan=False)] = setting(
+        0.0, "standard deviation of noise on the positions and velocities to train on")
+    roll_out: Annotated[NonNegativeInt, BeforeValidator(refuse_bool)] = setting(
+        0, "frames to predict one after the other when training has ended; 0: none")
     seed: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, lt=2**63)] = setting(
         0, "of the weights and of the data")
     epochs: Count = setting(64, "of one step each")
@@ -105,6 +109,11 @@ class Config(Remedies):
             active = " and ".join(self.active())
             raise ValueError(f"network is 'egnn', which takes no remedy; switch {active} off, or take R0.")
         self.goal.check(self.system, self.batch_size)
+        if self.roll_out and self.goal.frames != 1:
+            raise ValueError(f"roll_out is {self.roll_out}, and task {self.task!r} predicts {self.goal.frames} frames "
+                             "at once; give task next_frame.")
+        if (longest := self.world.longest) and self.roll_out >= longest:
+            raise ValueError(f"roll_out is {self.roll_out}; {self.system} has at most {longest - 1} frames to predict.")
         return self
 
     @property

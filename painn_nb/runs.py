@@ -34,6 +34,7 @@ from .egnn import Network
 from .readings import Capture, Reading, from_record, reported, stats_table
 from .recipes import HELP, RECIPES, Config, build_model, in_words, project_root
 from .records import Records, beside, to_json, write_atomic
+from .rollouts import ROLLED
 from .tasks import TASKS
 
 # %% ../nbs/11_runs.ipynb #89465126
@@ -251,7 +252,7 @@ def row_of(run: Run) -> dict[str, Any]:
         "outcome": summary.get("outcome", "unfinished"),
         "failed_at": failure.get("step"), "failed_site": failure.get("site"), "failure": failure.get("what"),
         **{f"{of}_{target}": float(error)
-           for of in ("held_out", "ballistic", "best") for target, error in summary.get(of, {}).items()},
+           for of in ("held_out", "ballistic", "best", "rolled") for target, error in summary.get(of, {}).items()},
     }
 
 # %% ../nbs/11_runs.ipynb #6a2d5d3a
@@ -262,7 +263,7 @@ def runs(
 
     Columns: `run_dir`, everything in config.json, `outcome`, `failed_at`, `failed_site`, `failure`, and the errors on
     held-out worlds as `held_out_pos_dt` and `held_out_vel`; of particles that fly straight on as `ballistic_…`; where
-    there was validation `best_step` and `best_val_pos_dt`."""
+    there was validation `best_step` and `best_val_pos_dt`; of a roll-out `rolled_followed` and more."""
     if not os.path.isdir(folder or ""):
         raise ValueError(f"{str(folder)!r} is no folder; give the one above painn, as runs.")
     rows = []
@@ -328,7 +329,7 @@ def conclude(
     run: Run,
     ended: Ended,
     largest: float | Mapping[str, float],  # largest number of the run's dtype, for forecasts
-    errors: Mapping[str, Mapping[str, float]] = {},  # of a training run: `held_out` and `ballistic`, by target
+    errors: Mapping[str, Mapping[str, float]] = {},  # of a training run: `held_out` and `ballistic`, perhaps `rolled`
 ) -> None:
     "Write report.md, then summary.json."
     stats = run.reported
@@ -469,6 +470,7 @@ COLUMNS = {  # of packed runs, beside the settings
     "ballistic_vel": "held_out_vel of particles that fly straight on",
     "best_step": "step after which the weights did best in validation; missing where the task has none",
     "best_val_pos_dt": "val_pos_dt after that step",
+    **{f"rolled_{name}": f"{what}; median over worlds" for name, what in ROLLED.items()},
     "step": "step of training, from 0",
     "site": "named place that an activation passes, or a watched module",
     "layer": "layer of the site, from 0; missing outside of layers",

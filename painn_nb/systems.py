@@ -223,6 +223,7 @@ class System:
     simulate: Callable[[int, int, int], Trajectories]  # (n_traj, seed, frames); any seed from 0, below 2**63
     energy: Callable[[Trajectories], Energy]
     units: Mapping[str, str] = field(default_factory=dict, hash=False)  # of "time", "length", "speed", "energy", if any
+    longest: int | None = None  # frames that can be simulated; None: any number
 
     def __repr__(self) -> str: return f"SYSTEMS[{self.name!r}]"
 
@@ -248,6 +249,6 @@ SYSTEMS: dict[str, System] = {
     for system in (
         System("gravity", "softened gravity", "mass", GRAVITY.dt * GRAVITY.every, 1000, _gravity, gravity_energy),
         System("charged", "electric charges", "electric charge", CHARGED.dt * CHARGED.every, CHARGED.frames, _charged,
-               charged_energy),
+               charged_energy, longest=CHARGED.frames),
     )
 }

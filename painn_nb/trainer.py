@@ -19,7 +19,7 @@ import torch
 from torch.nn.utils import get_total_norm
 from tqdm.auto import tqdm
 
-from .data import Batch, mean_errors, mse, nbody_small
+from .data import Batch, mean_errors, mse, nbody_small, noisy, stream_seed
 from .diagnostics import first_nonfinite
 from .egnn import Network
 from .gradients import Limits, total_norm
@@ -206,7 +206,9 @@ def trainer_nbody(
                 save(run, parts, failure, step)  # nothing is lost where it goes on
                 return Ended("stopped", failure, best.restore())
             start = time.perf_counter()
-            batch = next(loader).like(model)
+            batch = next(loader)
+            if config.noise: batch = noisy(batch, config.noise, stream_seed(config.seed, "noise", step))
+            batch = batch.like(model)
             reading = every > 0 and step % every == 0
             metrics = read_out(numbers_of(batch, reading))
             lr = learning_rate(step + 1, config)
