@@ -6,7 +6,8 @@
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'BEST', 'FRESH_SEEDS',
            'CONFIRMATION', 'FOR_VELOCITY', 'TIGHT', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS',
            'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'SHORT', 'FULL', 'BENCHMARK_SEARCH', 'BENCHMARK_BEST',
-           'STUDIES', 'damped', 'candidate', 'confirmation', 'attribution', 'benchmark']
+           'ROLLED', 'ROLLED_PEAKS', 'NOISES', 'ROLLOUTS', 'STUDIES', 'damped', 'candidate', 'confirmation',
+           'attribution', 'benchmark']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from typing import Any
@@ -121,6 +122,16 @@ def benchmark(peaks: dict[str, float] = BENCHMARK_BEST, seeds: range = range(1, 
     return [dict(seed=seed, lr_peak=peak, **CONTESTANTS[contestant], **EGNN_TASK, **FULL)
             for seed in seeds for contestant, peak in peaks.items()]
 
+# %% ../nbs/16_studies.ipynb #368b1060
+ROLLED = dict(features=32, layers=4, n_rbf=16, dtype="float32", nonfinite="skip", epochs=3000, warmup=300,
+              debug_layer_stats_every=1000, roll_out=3000)
+ROLLED_PEAKS = BEST | {"R1": BEST["R2"]}
+NOISES = [*((run, 0.0) for run in ("R0", "R1", "R2", "R3")), *((run, std) for std in (1e-3, 1e-2) for run in ("R0", "R3"))]
+
+ROLLOUTS: list[dict[str, Any]] = [
+    dict(run=run, seed=seed, lr_peak=ROLLED_PEAKS[run], noise=noise, **ROLLED)
+    for seed in range(100, 104) for run, noise in NOISES]
+
 # %% ../nbs/16_studies.ipynb #6563b994
 STUDIES = {  # by the folder below runs/
     "reproduction": REPRODUCTION,
@@ -128,4 +139,5 @@ STUDIES = {  # by the folder below runs/
     "attribution": attribution(),
     "steps": STEPS,
     "benchmark": [*BENCHMARK_SEARCH, *benchmark()],
+    "rollouts": ROLLOUTS,
 }
