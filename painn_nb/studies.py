@@ -6,7 +6,7 @@
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'BEST', 'FRESH_SEEDS',
            'CONFIRMATION', 'FOR_VELOCITY', 'TIGHT', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS',
            'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'SHORT', 'FULL', 'BENCHMARK_SEARCH', 'BENCHMARK_BEST',
-           'ROLLED', 'ROLLED_PEAKS', 'NOISES', 'ROLLOUTS', 'STUDIES', 'damped', 'candidate', 'confirmation',
+           'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'STUDIES', 'damped', 'candidate', 'confirmation',
            'attribution', 'benchmark']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
@@ -122,15 +122,15 @@ def benchmark(peaks: dict[str, float] = BENCHMARK_BEST, seeds: range = range(1, 
     return [dict(seed=seed, lr_peak=peak, **CONTESTANTS[contestant], **EGNN_TASK, **FULL)
             for seed in seeds for contestant, peak in peaks.items()]
 
-# %% ../nbs/16_studies.ipynb #368b1060
-ROLLED = dict(features=32, layers=4, n_rbf=16, dtype="float32", nonfinite="skip", epochs=3000, warmup=300,
-              debug_layer_stats_every=1000, roll_out=3000)
-ROLLED_PEAKS = BEST | {"R1": BEST["R2"]}
-NOISES = [*((run, 0.0) for run in ("R0", "R1", "R2", "R3")), *((run, std) for std in (1e-3, 1e-2) for run in ("R0", "R3"))]
+# %% ../nbs/16_studies.ipynb #68c0768e
+ONE_STEP: dict[str, Any] = dict(
+    features=32, layers=4, n_rbf=16, dtype="float32", nonfinite="skip",
+    epochs=3000, warmup=300, debug_layer_stats_every=1000, roll_out=3000)
+NOISES = {"R0": (0.0, 1e-3, 1e-2), "R1": (0.0,), "R2": (0.0,), "R3": (0.0, 1e-3, 1e-2)}
+ONE_STEP_PEAKS = BEST | {"R1": BEST["R2"]}  # learning rates
 
-ROLLOUTS: list[dict[str, Any]] = [
-    dict(run=run, seed=seed, lr_peak=ROLLED_PEAKS[run], noise=noise, **ROLLED)
-    for seed in range(100, 104) for run, noise in NOISES]
+ROLLOUTS = [dict(run=run, seed=seed, lr_peak=ONE_STEP_PEAKS[run], noise=noise, **ONE_STEP)
+            for seed in range(100, 104) for run, noises in NOISES.items() for noise in noises]
 
 # %% ../nbs/16_studies.ipynb #6563b994
 STUDIES = {  # by the folder below runs/
