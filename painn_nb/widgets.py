@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['DIAL', 'STEPS', 'STILL', 'ALIVE', 'ONE_OF_TWO', 'SPEEDS', 'Captures', 'FRAMES', 'STRAIGHT_ON', 'Dial', 'remedy_dials',
            'Picture', 'render', 'draw', 'Panel', 'worlds', 'verdict', 'ExplosionPanel', 'changed_settings', 'run_lines',
-           'report_html', 'RunBrowser', 'captures_of', 'WatchPanel', 'parse_settings', 'LiveRun', 'TrajectoryPanel']
+           'report_html', 'RunBrowser', 'captures_of', 'WatchPanel', 'parse_settings', 'LiveRun', 'lasting',
+           'TrajectoryPanel']
 
 # %% ../nbs/18_widgets.ipynb #701ffa8e
 import ast
@@ -47,6 +48,7 @@ from .readings import Capture, Reading, stats_table
 from painn_nb.recipes import (
     Config, all_recipes, build_model, changes, find_recipe, in_words, papermill_command, project_root,
 )
+from .rollouts import NEAR, rolled
 from .runs import Run, runs
 from .stabilizer import Remedies, stabilize
 from .systems import SYSTEMS, Trajectories
@@ -658,6 +660,17 @@ class LiveRun(Panel):
 FRAMES = 60  # of a world, or as many as its system has
 STRAIGHT_ON = "straight on: no body feels another"
 
+# %% ../nbs/18_widgets.ipynb #94fd45f5
+def lasting(
+    told: dict[str, float],  # see `rolled`
+    last: int,  # frame of the prediction
+) -> str:
+    "How long a prediction follows a world, and whether it is lost, in a sentence or two."
+    frames = f"{told['followed']:.0f} of {last} frames"
+    followed = f"The prediction stays within {NEAR:g} of the simulated bodies for {frames}."
+    if told["survived"] == last: return followed
+    return f"{followed} From frame {told['survived'] + 1:.0f} on its energy is off by more than there was: it is lost."
+
 # %% ../nbs/18_widgets.ipynb #bd555fb3
 class TrajectoryPanel(Panel):
     "A simulated world, and beside it what a predictor makes of its first frame, step after step."
@@ -671,13 +684,14 @@ class TrajectoryPanel(Panel):
         self.frame = Dial("frame", range(FRAMES), FRAMES - 1)
         self.turn = Dial("turn", range(-180, 181, 10), -60, "degrees about the upright axis")
         self.play = w.Play(min=0, max=FRAMES - 1, value=FRAMES - 1, interval=400, description="play")
+        self.sentence = w.HTML()
         traitlets.link((self.play, "value"), (self.frame, "index"))
         self.react(self.simulate, self.system)
         self.react(self.redraw, self.world, self.predictor, self.frame, self.turn)
         look = self.button("Refresh", self.refresh, "look for runs that have learned something")
         self.children = [
             self.system, w.HBox([self.predictor, look]), self.world, w.HBox([self.frame, self.play]), self.turn,
-            self.message, self.picture]
+            self.sentence, self.message, self.picture]
         self.attempt(self.simulate)
 
     def simulate(self) -> None:
@@ -718,6 +732,7 @@ class TrajectoryPanel(Panel):
         key = k, self.predictor.value
         if key not in self.rolled: self.rolled[key] = self.predict(truth)
         shown = truth, self.rolled[key], frame, system
+        self.sentence.value = status(lasting(rolled(self.rolled[key], truth, system), truth.pos.shape[1] - 1))
         def plot(figure):
             grid = figure.add_gridspec(2, 2, left=0.02, right=0.98, top=0.91, bottom=0.1, hspace=0.35)
             plot_world(*shown, figure.add_subplot(grid[:, 0], projection="3d", azim=self.turn.value))
