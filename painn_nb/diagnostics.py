@@ -183,9 +183,9 @@ def learning_note(
 
 # %% ../nbs/10_diagnostics.ipynb #1305ed0a
 def rolled_note(rolled: dict[str, Any]) -> str:
-    "How long a model's own predictions follow the truth, and how long its worlds survive."
+    "How long a model's own predictions follow the truth, and how long its worlds last."
     return (f"Rolled out, it follows the truth for {float(rolled['followed']):.0f} frames; "
-            f"its worlds survive {float(rolled['survived']):.0f} (medians).")
+            f"its worlds last {float(rolled['lasted']):.0f} (medians).")
 
 # %% ../nbs/10_diagnostics.ipynb #b5fdfdd5
 def failure_text(

@@ -40,7 +40,7 @@ LOST = 1.0  # change of energy from which on a world is lost
 
 ROLLED = {  # what `rolled` gives
     "followed": f"frames until the bodies are {NEAR:g} from where they should be",
-    "survived": f"frames until the energy has changed by {LOST:g} times K + |U| of the start, or is not finite",
+    "lasted": f"frames until the energy has changed by {LOST:g} times K + |U| of the start, or is not finite",
     **{f"apart_{frame}": f"distance from the truth in frame {frame} of a roll-out" for frame in HORIZONS},
     **{f"energy_{frame}": f"change of energy up to frame {frame}, as a fraction of K + |U|" for frame in HORIZONS},
     **{f"momentum_{frame}": f"change of the centre's velocity up to frame {frame}" for frame in HORIZONS},
@@ -57,7 +57,7 @@ def rolled(
     found = {"apart": apart(predicted, truth), "energy": energy_change(predicted, system),
              "momentum": momentum_change(predicted)}
     found = {name: x.nan_to_num(nan=torch.inf, posinf=torch.inf) for name, x in found.items()}
-    frames = {"followed": frames_until(found["apart"] > NEAR), "survived": frames_until(found["energy"] > LOST)}
+    frames = {"followed": frames_until(found["apart"] > NEAR), "lasted": frames_until(found["energy"] > LOST)}
     reached = [frame for frame in HORIZONS if frame < truth.pos.shape[1]]
     at = {f"{name}_{frame}": x[:, frame] for name, x in found.items() for frame in reached}
     return {name: x.double().quantile(0.5, interpolation="lower").item() for name, x in (frames | at).items()}

@@ -668,8 +668,8 @@ def lasting(
     "How long a prediction follows a world, and whether it is lost, in a sentence or two."
     frames = f"{told['followed']:.0f} of {last} frames"
     followed = f"The prediction stays within {NEAR:g} of the simulated bodies for {frames}."
-    if told["survived"] == last: return followed
-    return f"{followed} From frame {told['survived'] + 1:.0f} on its energy is off by more than there was: it is lost."
+    if told["lasted"] == last: return followed
+    return f"{followed} From frame {told['lasted'] + 1:.0f} on its energy is off by more than there was: it is lost."
 
 # %% ../nbs/18_widgets.ipynb #bd555fb3
 class TrajectoryPanel(Panel):
