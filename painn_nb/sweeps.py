@@ -72,7 +72,7 @@ def known_runs(runs_dir: str | Path) -> dict[str, Run]:
 # %% ../nbs/16_sweeps.ipynb #ab6e7967
 def do_job(
     runs_dir: Path,
-    task: Proven,
+    proof: Proven,
     wait: bool = False,  # for whoever does it now
 ) -> Run | None:
     "Run a job, continue it, or find it done; None where somebody else is at it."
@@ -80,10 +80,10 @@ def do_job(
     claims = runs_dir / ".claims"
     claims.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(claims / f"{task.key}.lock", timeout=-1 if wait else 0), warnings.catch_warnings():
+        with FileLock(claims / f"{proof.key}.lock", timeout=-1 if wait else 0), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `sweep` has told what cannot be read
-            found = known_runs(runs_dir).get(task.key)
-            return resume_experiment(found) if found else run_experiment(runs_dir=runs_dir, **task.job)
+            found = known_runs(runs_dir).get(proof.key)
+            return resume_experiment(found) if found else run_experiment(runs_dir=runs_dir, **proof.job)
     except Timeout: return None
 
 # %% ../nbs/16_sweeps.ipynb #260e21c8
@@ -114,17 +114,17 @@ def processes(count: int | None) -> Iterator[ProcessPoolExecutor]:
 class Sweep:
     "The jobs of a sweep, open, done and failed."
 
-    def __init__(self, tasks: Sequence[Proven], runs_dir: Path):
+    def __init__(self, proofs: Sequence[Proven], runs_dir: Path):
         known = known_runs(runs_dir)
         self.runs_dir = runs_dir
-        self.done = {t.key: known[t.key] for t in tasks if t.key in known and known[t.key].ended}
-        self.open = {t.key: t for t in tasks if t.key not in self.done}
+        self.done = {t.key: known[t.key] for t in proofs if t.key in known and known[t.key].ended}
+        self.open = {t.key: t for t in proofs if t.key not in self.done}
         self.failed: dict[str, BaseException] = {}
-        self.all = {t.key for t in tasks}
+        self.all = {t.key for t in proofs}
 
     def round(self, executor: Executor, bar: tqdm, wait: bool = False) -> None:
         "Each open job once. Raises BrokenProcessPool where a process died; then some are still open."
-        started = {executor.submit(do_job, self.runs_dir, task, wait): key for key, task in self.open.items()}
+        started = {executor.submit(do_job, self.runs_dir, proof, wait): key for key, proof in self.open.items()}
         try:
             for future in as_completed(started):
                 key, error = started[future], future.exception()
@@ -153,12 +153,12 @@ def sweep(
     if not isinstance(jobs, Iterable): raise ValueError(f"jobs is {jobs!r}; give a list, as [dict(run='R2', seed=1)].")
     if not isinstance(runs_dir, (str, os.PathLike)):
         raise ValueError(f"runs_dir is {runs_dir!r}; give the path of a folder.")
-    tasks, runs_dir = [proven(k, job) for k, job in enumerate(jobs)], Path(runs_dir).absolute()
+    proofs, runs_dir = [proven(k, job) for k, job in enumerate(jobs)], Path(runs_dir).absolute()
     try: (runs_dir / ".claims").mkdir(parents=True, exist_ok=True)
     except OSError as e:
         why = f"runs_dir is {str(runs_dir)!r}, which cannot be written ({e.strerror}); give another."
         raise ValueError(why) from None
-    state = Sweep(tasks, runs_dir)
+    state = Sweep(proofs, runs_dir)
     if state.done: print(f"{len(state.done)} of {len(state.all)} runs are there already.", file=sys.stderr)
     bar = tqdm(total=len(state.open), desc="runs", unit="run", smoothing=0)
     try:
@@ -169,11 +169,11 @@ def sweep(
         print(f"Stopped: {len(state.done)} of {len(state.all)} runs are done; {left}.{cluster}", file=sys.stderr)
         raise
     if state.failed:
-        reasons = "".join(f"\n- {told(t)}: {e}" for t in {t.key: t for t in tasks}.values()
+        reasons = "".join(f"\n- {told(t)}: {e}" for t in {t.key: t for t in proofs}.values()
                           if (e := state.failed.get(t.key)))
         others = ", the others are done" if state.done else ""
         raise RuntimeError(f"{len(state.failed)} of {len(state.all)} runs failed{others}:{reasons}")
-    return [state.done[task.key] for task in tasks]
+    return [state.done[proof.key] for proof in proofs]
 
 # %% ../nbs/16_sweeps.ipynb #f22a4f21
 def proven(k, job):
