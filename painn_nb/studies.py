@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'BEST', 'FRESH_SEEDS',
            'CONFIRMATION', 'FOR_VELOCITY', 'TIGHT', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS',
-           'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'BENCHMARK_SEARCH', 'BENCHMARK_BEST',
-           'BENCHMARK_PASSES', 'BENCHMARK', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'STUDIES', 'damped',
+           'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH',
+           'BENCHMARK_BEST', 'BENCHMARK', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'STUDIES', 'damped',
            'candidate', 'confirmation', 'attribution', 'contest']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
@@ -108,20 +108,18 @@ CONTESTANTS: dict[str, dict[str, Any]] = {
 # %% ../nbs/16_studies.ipynb #a9c886c9
 PASS = 30  # steps
 BENCHMARK_PEAKS = (1e-3, 3e-3, 1e-2, 3e-2)  # learning rates
+HUNDRED_PASSES = dict(epochs=100 * PASS, warmup=10 * PASS, debug_layer_stats_every=30 * PASS)
 
-def contest(peaks: dict[str, float], seeds: range, passes: int = 100) -> list[dict[str, Any]]:
+def contest(peaks: dict[str, float], seeds: range) -> list[dict[str, Any]]:
     "Seeds of each contestant at its learning rate."
-    length = dict(epochs=passes * PASS, warmup=passes * PASS // 10, debug_layer_stats_every=30 * PASS)
-    return [dict(seed=seed, lr_peak=peak, **CONTESTANTS[contestant], **EGNN_TASK, **length)
+    return [dict(seed=seed, lr_peak=peak, **CONTESTANTS[contestant], **EGNN_TASK, **HUNDRED_PASSES)
             for seed in seeds for contestant, peak in peaks.items()]
 
 BENCHMARK_SEARCH = [job for peak in BENCHMARK_PEAKS for job in contest(dict.fromkeys(CONTESTANTS, peak), range(1))]
 
 # %% ../nbs/16_studies.ipynb #55bee0c8
-BENCHMARK_BEST = {"R0": 3e-3, "R1": 1e-2, "R2": 1e-2, "R3": 1e-2, "EGNN": 3e-3}  # learning rates
-BENCHMARK_PASSES = dict.fromkeys(BENCHMARK_BEST, 100) | {"EGNN": 300}
-BENCHMARK = [job for name, peak in BENCHMARK_BEST.items()
-             for job in contest({name: peak}, range(1, 4), BENCHMARK_PASSES[name])]
+BENCHMARK_BEST = {"R0": 3e-3, "R1": 1e-2, "R2": 1e-2, "R3": 1e-2, "EGNN": 1e-2}  # learning rates
+BENCHMARK = contest(BENCHMARK_BEST, range(1, 4))
 
 # %% ../nbs/16_studies.ipynb #68c0768e
 ONE_STEP: dict[str, Any] = dict(
