@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STREAMS', 'Batch', 'FrameDataset', 'nbody_small', 'fastest_frame', 'scale_speed', 'stream_seed', 'painn_nbody',
-           'held_out', 'mse', 'mean_errors', 'roll_out', 'noisy']
+           'held_out', 'mse', 'mean_errors', 'roll_out', 'noisy', 'flipped']
 
 # %% ../nbs/01_data.ipynb #99b45a77
 from collections.abc import Callable, Iterator
@@ -96,7 +96,7 @@ def scale_speed(vel: Tensor, speed: float) -> Tensor:
     return vel * (speed / vel.norm(dim=-1).max())
 
 # %% ../nbs/01_data.ipynb #46d6f0eb
-STREAMS = {"train": 0, "val": 1, "test": 2, "noise": 3}
+STREAMS = {"train": 0, "val": 1, "test": 2, "noise": 3, "flip": 4}
 
 # %% ../nbs/01_data.ipynb #655b2141
 def stream_seed(seed: int, stream: str, block: int = 0) -> int:
@@ -195,3 +195,14 @@ def noisy(
     def noise(x): return std * torch.randn(x.shape, generator=generator, dtype=x.dtype)
     pos, vel = batch.pos + noise(batch.pos), batch.vel + noise(batch.vel)
     return batch._replace(pos=pos, vel=vel, pos_dt=batch.pos + batch.pos_dt - pos)
+
+# %% ../nbs/01_data.ipynb #b0e136cb
+def flipped(
+    batch: Batch,
+    chance: float,  # for each world
+    seed: int,
+) -> Batch:
+    "The same worlds, some of them with all charges changed in sign."
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.rand(len(batch.charge), 1, generator=generator, dtype=batch.charge.dtype) < chance
+    return batch._replace(charge=torch.where(chosen, -batch.charge, batch.charge))

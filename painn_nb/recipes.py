@@ -69,6 +69,8 @@ class Config(Remedies):
     system: Annotated[str, AfterValidator(known_system)] = setting("gravity", "the world to learn")
     noise: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, allow_inf_nan=False)] = setting(
         0.0, "standard deviation of noise on the positions and velocities to train on")
+    flip_charges: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, le=1)] = setting(
+        0.0, "chance that all charges of a world to train on change their sign")
     roll_out: Annotated[NonNegativeInt, BeforeValidator(refuse_bool)] = setting(
         0, "frames to predict one after the other when training has ended; 0: none")
     seed: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, lt=2**63)] = setting(
@@ -109,6 +111,8 @@ class Config(Remedies):
             active = " and ".join(self.active())
             raise ValueError(f"network is 'egnn', which takes no remedy; switch {active} off, or take R0.")
         self.goal.check(self.system, self.batch_size)
+        if self.flip_charges and not self.world.signed:
+            raise ValueError(f"flip_charges is {self.flip_charges}, but a {self.world.charge} has no sign; give 0.")
         if self.roll_out and self.goal.frames != 1:
             raise ValueError(f"roll_out is {self.roll_out}, and task {self.task!r} predicts {self.goal.frames} frames "
                              "at once; give task next_frame.")

@@ -6,8 +6,8 @@
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'BEST', 'FRESH_SEEDS',
            'CONFIRMATION', 'FOR_VELOCITY', 'TIGHT', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS',
            'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH',
-           'BENCHMARK_BEST', 'BENCHMARK', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'STUDIES', 'damped',
-           'candidate', 'confirmation', 'attribution', 'contest']
+           'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'STUDIES',
+           'damped', 'candidate', 'confirmation', 'attribution', 'contest']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from typing import Any
@@ -120,12 +120,13 @@ BENCHMARK_SEARCH = [job for peak in BENCHMARK_PEAKS for job in contest(dict.from
 # %% ../nbs/16_studies.ipynb #55bee0c8
 BENCHMARK_BEST = {"R0": 3e-3, "R1": 1e-2, "R2": 1e-2, "R3": 1e-2, "EGNN": 1e-2}  # learning rates
 BENCHMARK = contest(BENCHMARK_BEST, range(1, 4))
+FLIPPED = [job | dict(flip_charges=0.5) for job in BENCHMARK if job["run"] in ("R0", "R3") and "network" not in job]
 
 # %% ../nbs/16_studies.ipynb #68c0768e
 ONE_STEP: dict[str, Any] = dict(
     features=32, layers=4, n_rbf=16, dtype="float32", nonfinite="skip",
     epochs=2000, warmup=200, debug_layer_stats_every=500, roll_out=1000)
-NOISES = {"R0": (0.0, 1e-3, 1e-2), "R1": (0.0,), "R2": (0.0,), "R3": (0.0, 1e-3, 1e-2)}
+NOISES = {"R0": (0.0, 1e-3), "R1": (0.0,), "R2": (0.0,), "R3": (0.0, 1e-3)}
 ONE_STEP_PEAKS = BEST | {"R1": BEST["R2"]}  # learning rates
 
 ROLLOUTS = [dict(run=run, seed=seed, lr_peak=ONE_STEP_PEAKS[run], noise=noise, **ONE_STEP)
@@ -137,6 +138,6 @@ STUDIES = {  # by the folder below runs/
     "recipe": [*SEARCH, *CONFIRMATION, *FOR_VELOCITY, *TIGHT, *WIDE, *PATIENT, *DEEP],
     "attribution": attribution(),
     "steps": STEPS,
-    "benchmark": [*BENCHMARK_SEARCH, *BENCHMARK],
+    "benchmark": [*BENCHMARK_SEARCH, *BENCHMARK, *FLIPPED],
     "rollouts": ROLLOUTS,
 }

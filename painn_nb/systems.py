@@ -224,6 +224,7 @@ class System:
     energy: Callable[[Trajectories], Energy]
     units: Mapping[str, str] = field(default_factory=dict, hash=False)  # of "time", "length", "speed", "energy", if any
     longest: int | None = None  # frames that can be simulated; None: any number
+    signed: bool = False  # whether charges have a sign, and trajectories stay when all of them change it
 
     def __repr__(self) -> str: return f"SYSTEMS[{self.name!r}]"
 
@@ -249,6 +250,6 @@ SYSTEMS: dict[str, System] = {
     for system in (
         System("gravity", "softened gravity", "mass", GRAVITY.dt * GRAVITY.every, 1000, _gravity, gravity_energy),
         System("charged", "electric charges", "electric charge", CHARGED.dt * CHARGED.every, CHARGED.frames, _charged,
-               charged_energy, longest=CHARGED.frames),
+               charged_energy, longest=CHARGED.frames, signed=True),
     )
 }

@@ -19,7 +19,7 @@ import torch
 from torch.nn.utils import get_total_norm
 from tqdm.auto import tqdm
 
-from .data import Batch, mean_errors, mse, nbody_small, noisy, stream_seed
+from .data import Batch, flipped, mean_errors, mse, nbody_small, noisy, stream_seed
 from .diagnostics import first_nonfinite
 from .egnn import Network
 from .gradients import Limits, total_norm
@@ -207,6 +207,8 @@ def trainer_nbody(
                 return Ended("stopped", failure, best.restore())
             start = time.perf_counter()
             batch = next(loader)
+            if config.flip_charges:
+                batch = flipped(batch, config.flip_charges, stream_seed(config.seed, "flip", step))
             if config.noise: batch = noisy(batch, config.noise, stream_seed(config.seed, "noise", step))
             batch = batch.like(model)
             reading = every > 0 and step % every == 0
