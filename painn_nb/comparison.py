@@ -31,8 +31,8 @@ from .runs import DAMAGED, Packed, config_of, packed, packed_row, row_of, runs_i
 
 # %% ../nbs/17_comparison.ipynb #7b813b2e
 TRAINING = ("clip_gradients_norm", "clip_gradients_zscore", "clip_gradients_ratio", "nonfinite",
-            "lr_base", "lr_peak", "warmup")
-NOT_IN_SETUP = {*Config.declared(), "seed", "device", "debug_layer_stats_every", "checkpoint_seconds"}
+            "lr_base", "lr_peak", "warmup", "noise", "flip_charges")
+NOT_IN_SETUP = {*Config.declared(), "seed", "device", "debug_layer_stats_every", "checkpoint_seconds", "roll_out"}
 
 def setup_of(config: Config) -> dict[str, Any]:
     "The settings that differ from the defaults, those left out in which compared runs may differ."

@@ -190,9 +190,9 @@ def noisy(
     std: float,  # of each coordinate
     seed: int,
 ) -> Batch:
-    "The same worlds with normal noise on positions and velocities, and the same next frame (Sanchez-Gonzalez 2020)."
+    "The same worlds with normal noise on positions and velocities, and the same next frame."
     generator = torch.Generator().manual_seed(seed)
-    def noise(x): return std * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    def noise(x): return std * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x)
     pos, vel = batch.pos + noise(batch.pos), batch.vel + noise(batch.vel)
     return batch._replace(pos=pos, vel=vel, pos_dt=batch.pos + batch.pos_dt - pos)
 
@@ -204,5 +204,5 @@ def flipped(
 ) -> Batch:
     "The same worlds, some of them with all charges changed in sign."
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.rand(len(batch.charge), 1, generator=generator, dtype=batch.charge.dtype) < chance
+    chosen = (torch.rand(len(batch.charge), 1, generator=generator) < chance).to(batch.charge.device)
     return batch._replace(charge=torch.where(chosen, -batch.charge, batch.charge))

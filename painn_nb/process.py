@@ -103,25 +103,27 @@ def terminable() -> Iterator[None]:
 # %% ../nbs/14_process.ipynb #8b73d685
 @contextmanager
 def insistent() -> Iterator[None]:
-    "Within it what raises KeyboardInterrupt does so every second, until this is left."
+    "Within it a signal that raises KeyboardInterrupt is sent again every second, until this is left."
     thread = threading.get_ident()
     ours = [number for number in (signal.SIGINT, signal.SIGTERM)
             if thread == threading.main_thread().ident and signal.getsignal(number) == signal.default_int_handler]
     came: SimpleQueue[int | None] = SimpleQueue()  # the one that a signal may write to at any time
-    left = threading.Event()
     def interrupt(number, frame):
         came.put(number)
         raise KeyboardInterrupt
     def insist():
-        number = came.get()
-        while number and not left.wait(1): signal.pthread_kill(thread, number)
-    for number in ours: signal.signal(number, interrupt)
+        if not (number := came.get()): return
+        while not ended.wait(1) and signal.getsignal(number) is interrupt: signal.pthread_kill(thread, number)
+    ended = threading.Event()
     threading.Thread(target=insist, daemon=True).start()
-    try: yield
+    try:
+        for number in ours: signal.signal(number, interrupt)
+        yield
     finally:
-        left.set()
-        came.put(None)
-        for number in ours: signal.signal(number, signal.default_int_handler)
+        try: came.put(None)
+        finally:  # a signal may come between any two lines
+            for number in ours: signal.signal(number, signal.default_int_handler)
+        ended.set()
 
 # %% ../nbs/14_process.ipynb #1ccf7e3e
 def reuse_memory() -> bool:

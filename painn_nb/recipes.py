@@ -71,7 +71,7 @@ class Config(Remedies):
         0.0, "standard deviation of noise on the positions and velocities to train on")
     flip_charges: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, le=1)] = setting(
         0.0, "chance that all charges of a world to train on change their sign")
-    roll_out: Annotated[NonNegativeInt, BeforeValidator(refuse_bool)] = setting(
+    roll_out: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, le=10_000)] = setting(
         0, "frames to predict one after the other when training has ended; 0: none")
     seed: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, lt=2**63)] = setting(
         0, "of the weights and of the data")

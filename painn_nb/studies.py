@@ -120,7 +120,8 @@ BENCHMARK_SEARCH = [job for peak in BENCHMARK_PEAKS for job in contest(dict.from
 # %% ../nbs/16_studies.ipynb #55bee0c8
 BENCHMARK_BEST = {"R0": 3e-3, "R1": 1e-2, "R2": 1e-2, "R3": 1e-2, "EGNN": 1e-2}  # learning rates
 BENCHMARK = contest(BENCHMARK_BEST, range(1, 4))
-FLIPPED = [job | dict(flip_charges=0.5) for job in BENCHMARK if job["run"] in ("R0", "R3") and "network" not in job]
+FLIPPED = [job | dict(flip_charges=0.5)
+           for job in contest({run: BENCHMARK_BEST[run] for run in ("R0", "R3")}, range(1, 4))]
 
 # %% ../nbs/16_studies.ipynb #68c0768e
 ONE_STEP: dict[str, Any] = dict(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NOT_AGAIN', 'learning_rate', 'restore', 'errors_of', 'forward_backward', 'early_failure', 'evaluate', 'Best',
-           'trainer_nbody']
+           'augmented', 'trainer_nbody']
 
 # %% ../nbs/15_trainer.ipynb #0fb94145
 import io
@@ -170,6 +170,12 @@ def records_steps(config: Config, compiled: bool) -> bool:
     particles = nbody_small(config.batch_size, frames=2, system=config.world)[0].charge
     return compiled or 3 * config.features * particles.numel() * (particles.shape[1] - 1) <= LARGE
 
+# %% ../nbs/15_trainer.ipynb #75c5f4a9
+def augmented(batch: Batch, config: Config, step: int) -> Batch:
+    "What the network is shown of the batch of a step: with charges changed in sign, or noise, where that is asked for."
+    if config.flip_charges: batch = flipped(batch, config.flip_charges, stream_seed(config.seed, "flip", step))
+    return noisy(batch, config.noise, stream_seed(config.seed, "noise", step)) if config.noise else batch
+
 # %% ../nbs/15_trainer.ipynb #9d7ecf79
 def trainer_nbody(
     model: Network,
@@ -206,11 +212,7 @@ def trainer_nbody(
                 save(run, parts, failure, step)  # nothing is lost where it goes on
                 return Ended("stopped", failure, best.restore())
             start = time.perf_counter()
-            batch = next(loader)
-            if config.flip_charges:
-                batch = flipped(batch, config.flip_charges, stream_seed(config.seed, "flip", step))
-            if config.noise: batch = noisy(batch, config.noise, stream_seed(config.seed, "noise", step))
-            batch = batch.like(model)
+            batch = augmented(next(loader), config, step).like(model)
             reading = every > 0 and step % every == 0
             metrics = read_out(numbers_of(batch, reading))
             lr = learning_rate(step + 1, config)
@@ -238,4 +240,5 @@ def trainer_nbody(
             if time.monotonic() - last_save >= config.checkpoint_seconds:
                 save(run, parts, failure, step + 1)
                 last_save = time.monotonic()
+    save(run, parts, failure, config.epochs)  # what follows may take long
     return Ended("completed", failure, best.restore())

@@ -48,7 +48,7 @@ from .readings import Capture, Reading, stats_table
 from painn_nb.recipes import (
     Config, all_recipes, build_model, changes, find_recipe, in_words, papermill_command, project_root,
 )
-from .rollouts import NEAR, rolled
+from .rollouts import NEAR, OFF, rolled
 from .runs import Run, runs
 from .stabilizer import Remedies, stabilize
 from .systems import SYSTEMS, Trajectories
@@ -669,7 +669,8 @@ def lasting(
     frames = f"{told['followed']:.0f} of {last} frames"
     followed = f"The prediction stays within {NEAR:g} of the simulated bodies for {frames}."
     if told["lasted"] == last: return followed
-    return f"{followed} From frame {told['lasted'] + 1:.0f} on its energy is off by more than there was: it is lost."
+    lost = f"In frame {told['lasted'] + 1:.0f} its energy is off by more than {OFF:.0%} of K + |U|"
+    return f"{followed} {lost}: such a world is not to be believed."
 
 # %% ../nbs/18_widgets.ipynb #bd555fb3
 class TrajectoryPanel(Panel):
@@ -699,7 +700,7 @@ class TrajectoryPanel(Panel):
         system = SYSTEMS[self.system.value]
         self.worlds = nbody_small(32, 7, min(FRAMES, system.frames), system).trajectories
         top = self.worlds.vel.norm(dim=-1).amax((1, 2))
-        self.by_speed, self.rolled = {round(speed, 3): k for k, speed in enumerate(top.tolist())}, {}
+        self.by_speed, self.predictions = {round(speed, 3): k for k, speed in enumerate(top.tolist())}, {}
         speeds, last = sorted(self.by_speed), self.worlds.pos.shape[1] - 1
         with self.silence():
             self.world.offer(speeds, speeds[len(speeds) // 2])
@@ -730,9 +731,13 @@ class TrajectoryPanel(Panel):
         system, frame, k = SYSTEMS[self.system.value], self.frame.value, self.by_speed[self.world.value]
         truth = replace(self.worlds, **{x: getattr(self.worlds, x)[k : k + 1] for x in ("pos", "vel", "charge")})
         key = k, self.predictor.value
-        if key not in self.rolled: self.rolled[key] = self.predict(truth)
-        shown = truth, self.rolled[key], frame, system
-        self.sentence.value = status(lasting(rolled(self.rolled[key], truth, system), truth.pos.shape[1] - 1))
+        if key not in self.predictions:
+            self.sentence.value = ""  # that of another prediction
+            predicted = self.predict(truth)
+            self.predictions[key] = predicted, lasting(rolled(predicted, truth, system), truth.pos.shape[1] - 1)
+        predicted, sentence = self.predictions[key]
+        self.sentence.value = status(sentence)
+        shown = truth, predicted, frame, system
         def plot(figure):
             grid = figure.add_gridspec(2, 2, left=0.02, right=0.98, top=0.91, bottom=0.1, hspace=0.35)
             plot_world(*shown, figure.add_subplot(grid[:, 0], projection="3d", azim=self.turn.value))
