@@ -153,7 +153,7 @@ def test_a_live_run_leaves_the_kernel_free_and_ends_when_told(panel, project):
     expect(stop).to_be_disabled()
     heard(out)
     start.click()
-    expect(start).to_be_disabled()
+    expect(start).to_be_disabled(timeout=SLOW)
     expect(out.locator("[role=status]")).to_contain_text(re.compile(r"step \d+, loss"), timeout=SLOW)
     said = out.evaluate("() => heard")
     assert any(re.search(r"starts … [1-9]", text) for text in said), "the seconds are counted until the first step"
@@ -163,7 +163,7 @@ def test_a_live_run_leaves_the_kernel_free_and_ends_when_told(panel, project):
     stop.click()
     expect(out.locator("[role=status]")).to_contain_text("stopped after", timeout=SLOW)
     assert any("stopping after this step …" in text for text in out.evaluate("() => heard"))
-    expect(start).to_be_enabled()
+    expect(start).to_be_enabled(timeout=SLOW)
     expect(stop).to_be_disabled()
     run_dir = max(project.glob("runs/painn/*"))
     left = {path.name for path in run_dir.iterdir()}
