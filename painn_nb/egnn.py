@@ -118,7 +118,7 @@ class EGNN(nn.Module):
             check_particles(self, charge, pos, vel)
         graph = graph_of(pos, edge_index)
         c, x, v = charge.reshape(-1, 1), pos.reshape(-1, 3), vel.reshape(-1, 3)
-        edge = torch.cat([graph.receivers(c) * graph.senders(c), graph.edges(graph.distance[:, None].square())], -1)
+        edge = graph.edges(torch.cat([graph.products(c), graph.distance[:, None].square()], -1))
         end, mu = self.backbone(self.embedding(safe_norm(v, -1)[:, None]), x, v, graph, edge)
         return (end - x).view_as(pos), mu.view_as(pos)
 

@@ -64,6 +64,9 @@ class Graph(Protocol):
     def receivers(self, x: Tensor) -> Tensor:
         "What the receiver of each edge holds: (nodes, ...) -> (E, ...)."
 
+    def products(self, x: Tensor) -> Tensor:
+        "What both ends of each distance hold, multiplied: (nodes, ...) -> (D, ...)."
+
     def sum(self, x: Tensor) -> Tensor:
         "Over the senders of each node: (E, ...) -> (nodes, ...)."
 
@@ -109,6 +112,9 @@ class EdgeList(Listed):
         self.distance = safe_norm(r, -1)
         self.direction = r / self.distance[:, None]
 
+    def products(self, x: Tensor) -> Tensor:
+        return self.senders(x) * self.receivers(x)
+
     def parts(self, most: int) -> "list[Part]":
         "The same edges in parts of about so many, each to nodes of its own, which follow each other."
         order = self.receiver.argsort(stable=True)
@@ -143,13 +149,13 @@ class Complete:
         pos: Tensor,  # positions, (nodes, 3)
         shape: tuple[int, int],  # (B, N)
     ):
-        worlds, n = shape
+        self.shape, (worlds, n) = shape, shape
         edges, pairs = n * (n - 1), n * (n - 1) // 2
         self.by_receiver = worlds * n, n - 1
         self.degree = pos.new_full((1, 1), max(n - 1, 1))
 
         def count(rows): return torch.arange(rows, device=pos.device)
-        first, second = torch.triu_indices(n, n, 1, device=pos.device)  # of each pair
+        self.of_pair = first, second = torch.triu_indices(n, n, 1, device=pos.device)
         receiver = count(n)[:, None]
         others = count(n - 1) + (count(n - 1) >= receiver)  # (N, N-1)
         pair, edge = receiver.new_zeros(2, n, n)
@@ -177,6 +183,10 @@ class Complete:
 
     def receivers(self, x: Tensor) -> Tensor:
         return x[:, None].expand(-1, self.by_receiver[1], *x.shape[1:]).flatten(0, 1)
+
+    def products(self, x: Tensor) -> Tensor:
+        (first, second), world = self.of_pair, x.unflatten(0, self.shape)
+        return (world[:, first] * world[:, second]).flatten(0, 1)
 
     def sum(self, x: Tensor) -> Tensor:
         return x.unflatten(0, self.by_receiver).sum(1)
@@ -372,16 +382,19 @@ class Backbone(nn.Module):
         aggregation: str,
         hidden: int,
         filter_widths: tuple[int, ...],
+        edge_charges: bool = False,
     ):
         super().__init__()
-        self.cutoff, self.rbf = cutoff, GaussianRBF(n_rbf, cutoff)
+        self.cutoff, self.rbf, self.edge_charges = cutoff, GaussianRBF(n_rbf, cutoff), edge_charges
+        inputs = 2 * n_rbf if edge_charges else n_rbf
         def layer():
-            return Layer(Interaction(features, n_rbf, hidden, filter_widths, aggregation), Mixing(features, hidden))
+            return Layer(Interaction(features, inputs, hidden, filter_widths, aggregation), Mixing(features, hidden))
         self.layers = numbered(layers, layer)
 
-    def forward(self, q: Tensor, mu: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
-        "`q` (nodes, F) and `mu` (nodes, 3, F) after the last layer."
+    def forward(self, q: Tensor, mu: Tensor, graph: Graph, charge: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        "`q` (nodes, F) and `mu` (nodes, 3, F) after the last layer; the charge, (nodes,), if edges are to know it."
         rbf, cutoff_weight = self.rbf(graph.distance), cosine_cutoff(graph.distance, self.cutoff)[:, None]
+        if self.edge_charges: rbf = torch.cat([rbf, rbf * graph.products(charge)[:, None]], -1)
         for layer in self.layers.values(): q, mu = layer(q, mu, graph, rbf, cutoff_weight)
         return q, mu
 
@@ -543,6 +556,7 @@ class PaiNN(nn.Module):
         hidden: int | None = None,  # width of the message and mixing networks; None: 3F; the paper: F
         filter_widths: tuple[int, ...] | None = None,  # hidden widths of the filter network; None: (F,); the paper: ()
         n_types: int | None = None,  # atomic numbers to embed, as in the paper; None: charge and velocity of particles
+        edge_charges: bool = False,  # whether filters are told the product of the two charges beside the distance
     ):
         super().__init__()
         hidden = 3 * whole_number("features", features) if hidden is None else hidden
@@ -559,7 +573,7 @@ class PaiNN(nn.Module):
             raise ValueError(f"aggregation is {aggregation!r}; it must be 'mean' or 'sum'.")
         self.features, self.cutoff = features, cutoff
         self.embedding = ParticleEmbedding(features) if n_types is None else AtomEmbedding(features, n_types)
-        self.backbone = Backbone(features, layers, n_rbf, cutoff, aggregation, hidden, filter_widths)
+        self.backbone = Backbone(features, layers, n_rbf, cutoff, aggregation, hidden, filter_widths, edge_charges)
         self.head = NBodyHead(features)
 
     @classmethod
@@ -597,7 +611,7 @@ class PaiNN(nn.Module):
         Raises ValueError on input that does not fit."""
         self.check(charge, pos, vel, edge_index)
         q, mu = self.embedding(charge.flatten(), None if vel is None else vel.reshape(-1, 3))
-        return self.backbone(q, mu, graph_of(pos, edge_index))
+        return self.backbone(q, mu, graph_of(pos, edge_index), charge.flatten())
 
     def forward(
         self,

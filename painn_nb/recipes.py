@@ -65,6 +65,8 @@ class Config(Remedies):
     debug_layer_stats_every: Annotated[NonNegativeInt, BeforeValidator(refuse_bool)] = setting(
         1, "steps between captures; 0: none")
     network: Literal["painn", "egnn"] = setting("painn", "what is trained; egnn is a peer without remedies")
+    edges: Literal["distance", "charges"] = setting(
+        "distance", "what painn's filters are told of an edge: its distance, or the product of its charges as well")
     task: Annotated[str, AfterValidator(known_task)] = setting("next_frame", "what the network is asked")
     system: Annotated[str, AfterValidator(known_system)] = setting("gravity", "the world to learn")
     noise: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, allow_inf_nan=False)] = setting(
@@ -272,8 +274,8 @@ def changes(config: Config, recipe: Recipe) -> dict[str, Any]:
 
 # %% ../nbs/07_recipes.ipynb #6f25b2f7
 def run_name(config: Config, recipe: Recipe) -> str:
-    "The recipe's name, then two of what was changed of remedies, network, task, system: `R2_full_clip_mu_norm_off`."
-    named = {*Config.declared(), "network", "task", "system"}
+    "The recipe's name, then two of what was changed of remedies, network, edges, task, system: `R2_full_clip_mu_norm_off`."
+    named = {*Config.declared(), "network", "edges", "task", "system"}
     told = {k: v for k, v in changes(config, recipe).items() if k in named}
     told = [f"{k}_{in_words(k, v)}" for k, v in told.items()]
     more = [f"and_{len(told) - 2}_more"] if len(told) > 2 else []
@@ -323,6 +325,8 @@ def build_model(config: Config) -> Network:
     torch.manual_seed(config.seed)
     model: Network
     if config.network == "egnn": model = EGNN(config.features, config.layers)
-    else: model = PaiNN(config.features, config.layers, config.n_rbf, config.cutoff)
+    else:
+        told = config.edges == "charges"
+        model = PaiNN(config.features, config.layers, config.n_rbf, config.cutoff, edge_charges=told)
     model.to(resolve_device(config.device, config.precision), getattr(torch, config.dtype))
     return stabilize(model, config)

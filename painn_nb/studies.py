@@ -6,8 +6,9 @@
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'BEST', 'FRESH_SEEDS',
            'CONFIRMATION', 'FOR_VELOCITY', 'TIGHT', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS',
            'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH',
-           'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'STUDIES',
-           'damped', 'candidate', 'confirmation', 'attribution', 'contest']
+           'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD', 'WITH_CHARGES', 'LARGER_SEARCH', 'LARGER', 'ONE_STEP',
+           'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'STUDIES', 'damped', 'candidate', 'confirmation', 'attribution',
+           'contest']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from typing import Any
@@ -123,6 +124,12 @@ BENCHMARK = contest(BENCHMARK_BEST, range(1, 4))
 FLIPPED = [job | dict(flip_charges=0.5)
            for job in contest({run: BENCHMARK_BEST[run] for run in ("R0", "R3")}, range(1, 4))]
 
+# %% ../nbs/16_studies.ipynb #1726c64c
+TOLD = dict(edges="charges", flip_charges=0.5)
+WITH_CHARGES = [job | TOLD for job in contest({run: BENCHMARK_BEST[run] for run in ("R0", "R3")}, range(1, 4))]
+LARGER_SEARCH = [job | TOLD | dict(features=64) for peak in (3e-3, 1e-2) for job in contest({"R3": peak}, range(1))]
+LARGER = [job | TOLD | dict(features=64) for job in contest({"R3": BENCHMARK_BEST["R3"]}, range(1, 4))]
+
 # %% ../nbs/16_studies.ipynb #68c0768e
 ONE_STEP: dict[str, Any] = dict(
     features=32, layers=4, n_rbf=16, dtype="float32", nonfinite="skip",
@@ -139,6 +146,6 @@ STUDIES = {  # by the folder below runs/
     "recipe": [*SEARCH, *CONFIRMATION, *FOR_VELOCITY, *TIGHT, *WIDE, *PATIENT, *DEEP],
     "attribution": attribution(),
     "steps": STEPS,
-    "benchmark": [*BENCHMARK_SEARCH, *BENCHMARK, *FLIPPED],
+    "benchmark": [*BENCHMARK_SEARCH, *BENCHMARK, *FLIPPED, *WITH_CHARGES, *LARGER_SEARCH, *LARGER],
     "rollouts": ROLLOUTS,
 }

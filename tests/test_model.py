@@ -52,10 +52,10 @@ def assert_same(a, b):
 
 
 @relaxed
-@given(remedies=any_remedies, seed=seeds, aggregation=st.sampled_from(["mean", "sum"]))
-def test_rotations_reflections_translations(remedies, seed, aggregation):
+@given(remedies=any_remedies, seed=seeds, aggregation=st.sampled_from(["mean", "sum"]), edge_charges=st.booleans())
+def test_rotations_reflections_translations(remedies, seed, aggregation, edge_charges):
     charge, pos, vel, rotation, shift = world(seed)
-    model = network(seed, remedies, aggregation=aggregation)
+    model = network(seed, remedies, aggregation=aggregation, edge_charges=edge_charges)
     for turn in (rotation, -rotation):  # one of the two is a reflection
         assert_same([x @ turn for x in model(charge, pos, vel)], model(charge, pos @ turn + shift, vel @ turn))
 
@@ -72,7 +72,7 @@ def test_equivariance_in_each_dtype(dtype, tolerance):
 @given(remedies=any_remedies, seed=seeds)
 def test_permutations(remedies, seed):
     charge, pos, vel, _, _ = world(seed)
-    model, order = network(seed, remedies), torch.randperm(4)
+    model, order = network(seed, remedies, edge_charges=bool(seed % 2)), torch.randperm(4)
     assert_same([x[:, order] for x in model(charge, pos, vel)], model(charge[:, order], pos[:, order], vel[:, order]))
 
 
@@ -81,7 +81,7 @@ def test_permutations(remedies, seed):
 def test_complete_worlds_equal_their_edge_list(remedies, seed, aggregation, n):
     "Values, and the gradients of inputs and weights, of the two ways to describe the same graph."
     charge, pos, vel, _, _ = world(seed, n)
-    model, results = network(seed, remedies, aggregation=aggregation), []
+    model, results = network(seed, remedies, aggregation=aggregation, edge_charges=bool(seed % 2)), []
     for inputs, edge_index in (((charge, pos, vel), None), (flat(charge, pos, vel), all_pairs(2, n))):
         inputs = [x.clone().requires_grad_() for x in inputs]
         out = model(*inputs, edge_index)
@@ -209,7 +209,7 @@ def test_models_with_different_strengths_stack():
 def test_compiled_layers_are_one_graph_and_give_the_same():
     "As the trainer compiles them, but without generating code; gradients and readings too."
     charge, pos, vel, _, _ = world(4)
-    eager = network(4, every_remedy, layers=2)
+    eager = network(4, every_remedy, layers=2, edge_charges=True)
     compiled = copy.deepcopy(eager)
     for layer in compiled.backbone.layers.values(): layer.compile(fullgraph=True, dynamic=False, backend="eager")
     for site in sites(eager).values(): site.reading = True
@@ -236,7 +236,7 @@ def test_a_large_graph_in_parts_is_the_same_network(monkeypatch, recipe, edges):
     charge, pos, vel = flat(*world(3, batch=1, n=40)[:3])
     near = edges_within(pos, 1.5)
     edge_index = {"all": None, "near": near, "shuffled": near[:, torch.randperm(near.shape[1])]}[edges]
-    net = stabilize(network(3), resolve(recipe))
+    net = stabilize(network(3, edge_charges=recipe == "R3"), resolve(recipe))
 
     def everything():
         at = pos.clone().requires_grad_()
