@@ -31,7 +31,7 @@ from .runs import DAMAGED, Packed, config_of, packed, packed_row, row_of, runs_i
 
 # %% ../nbs/17_comparison.ipynb #7b813b2e
 TRAINING = ("clip_gradients_norm", "clip_gradients_zscore", "clip_gradients_ratio", "nonfinite",
-            "lr_base", "lr_peak", "warmup", "noise", "flip_charges")
+            "lr_base", "lr_peak", "warmup", "noise", "flip_charges", "unroll")
 NOT_IN_SETUP = {*Config.declared(), "seed", "device", "debug_layer_stats_every", "checkpoint_seconds", "roll_out"}
 
 def setup_of(config: Config) -> dict[str, Any]:
@@ -67,6 +67,7 @@ def held_share(stats: pd.DataFrame) -> float:
     return stats[stats.kind == "held"].groupby("step").value.max().mean()
 
 # %% ../nbs/17_comparison.ipynb #8b057a89
+ROLLED_OUT = {"followed": "follows", "lasted": "lasts"}  # frames of a roll-out, and their names in a table
 Row = dict[Any, Any]  # of a table, by column
 
 def outcome_row(row: Row, stats: pd.DataFrame, metrics: pd.DataFrame) -> Row:
@@ -81,7 +82,8 @@ def outcome_row(row: Row, stats: pd.DataFrame, metrics: pd.DataFrame) -> Row:
         "blown": blown_share(stats, metrics),
         "pos_dt": row["held_out_pos_dt"], "ballistic_pos_dt": row["ballistic_pos_dt"],
         "vel": row.get("held_out_vel", math.nan), "ballistic_vel": row.get("ballistic_vel", math.nan),
-        "held": held_share(stats), "seconds": metrics.seconds.median(), "config": config, "changed": remedies,
+        "held": held_share(stats), "seconds": metrics.seconds.median(),
+        **{name: row.get(f"rolled_{name}", math.nan) for name in ROLLED_OUT}, "config": config, "changed": remedies,
         "training": changed(row["run"], config, told, TRAINING),
     }
 
@@ -138,7 +140,8 @@ def outcomes(
 
     Columns: `run_id`; `setup` and `variant` in words; `run`, the recipe; `seed`; `outcome`; `survived`, whether it
     completed; `blown`, share of its steps; `pos_dt` and `vel`, mean squared errors on held-out worlds, with those of
-    particles that fly straight on as `ballistic_…`; `held`, share of entries beyond limits; `seconds` of a step.
+    particles that fly straight on as `ballistic_…`; `held`, share of entries beyond limits; `seconds` of a step; of
+    runs that were rolled out `followed` and `lasted`, frames, see `painn_nb.rollouts.rolled`.
     Runs that were stopped, are not finished, cannot be read or were repeated later are left out with a warning.
     Raises ValueError where no run is left."""
     if not isinstance(source, Packed) and not runs_in(source) and (Path(source) / "runs.parquet").exists():
@@ -245,7 +248,8 @@ def compare(
     """One row for each variant of each setup.
 
     Columns: `setup`, `variant`, `run`, `baseline`; `seeds`, and how many of them `survived`; `survival`, their share,
-    a 95 % interval; `blown` and `held`, means over all seeds; `ms` per step, a median; and of each target, as `vel`:
+    a 95 % interval; `blown` and `held`, means over all seeds; `ms` per step, `followed` and `lasted`, frames of a
+    roll-out, medians over the seeds that were rolled out; and of each target, as `vel`:
     `vel`, median and quartiles over the seeds that survived; `vel_ballistic`; `vel_change`, see `paired`, the
     difference to the baseline in log10, a 95 % interval; `shared`, how many seeds survived in both. An interval ends
     at `…_low` and `…_high`. Where a setup has no such baseline, it is missing. Raises ValueError where none has it."""
@@ -263,6 +267,7 @@ def compare(
             "setup": setup, "variant": variant, "run": part.run.iloc[0], "baseline": base,
             "seeds": len(part), "survived": alive, **columns("survival", survival(alive, len(part))),
             "blown": part.blown.mean(), "held": part.held.mean(), "ms": 1000 * part.seconds.median(), "shared": 0,
+            **part[list(ROLLED_OUT)].median(),
         }
         for target in TARGETS:
             ours = survivors(beside, variant, target)
@@ -297,13 +302,15 @@ Lines = list[list[str]]  # cells line by line, the heads first
 
 def lines_of(part: pd.DataFrame) -> tuple[Lines, Lines]:
     "Of the variants of a setup how their runs went, and their errors."
-    went = [["variant", "seeds", "survived", "blown", "held", "ms/step", "shared"]]
+    rolled = [name for name in ROLLED_OUT if part[name].notna().any()]
+    went = [["variant", "seeds", "survived", "blown", "held", "ms/step", "shared", *(ROLLED_OUT[k] for k in rolled)]]
     targets = measured(part)
     errors = [["variant", *(head for target in targets for head in (target, "× baseline"))]]
     for row in part.to_dict("records"):
         name = row["variant"] + (" (baseline)" if row["variant"] == row["baseline"] else "")
         numbers = (short(row[k]) for k in ("blown", "held", "ms"))
-        went.append([name, str(row["seeds"]), in_brackets(row, "survival"), *numbers, str(row["shared"])])
+        frames = (short(row[k]) for k in rolled)
+        went.append([name, str(row["seeds"]), in_brackets(row, "survival"), *numbers, str(row["shared"]), *frames])
         told = ((in_brackets(row, target), in_brackets(row, f"{target}_change", times)) for target in targets)
         errors.append([name, *(cell for cells in told for cell in cells)])
     return went, errors

@@ -29,16 +29,30 @@ class Batch(NamedTuple):
     vel: Tensor  # velocities, (B, N, 3)
     pos_dt: Tensor  # target: x[t+1] - x[t], (B, N, 3)
     vel_next: Tensor | None  # target: v[t+1], (B, N, 3); None where velocities are not asked for
+    later: "Batch | None" = None  # the same worlds a frame later, where predictions are to be fed on
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
         "What a network is given: `(charge, pos, vel)`."
         return self.charge, self.pos, self.vel
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        "All that there are, those of later frames as well."
+        own = [x for x in self[:5] if x is not None]
+        return own if self.later is None else own + self.later.tensors
+
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         "The same with each tensor changed."
         asked = None if self.vel_next is None else change(self.vel_next)
-        return Batch(change(self.charge), change(self.pos), change(self.vel), change(self.pos_dt), asked)
+        later = None if self.later is None else self.later.map(change)
+        return Batch(change(self.charge), change(self.pos), change(self.vel), change(self.pos_dt), asked, later)
+
+    def fed(self, pos_dt: Tensor, vel_next: Tensor) -> "Batch | None":
+        "The frame that was predicted, with what truly comes after it; None where no later frame is known."
+        if self.later is None: return None
+        pos, then = self.pos + pos_dt, self.later.pos + self.later.pos_dt
+        return self.later._replace(charge=self.charge, pos=pos, vel=vel_next, pos_dt=then - pos)
 
     def to(self, *args, **kwargs) -> "Batch":
         "All tensors moved to a dtype or device, as `Tensor.to`."
@@ -54,15 +68,20 @@ class Batch(NamedTuple):
 class FrameDataset:
     "Trajectories as one-step prediction tasks; item `t` is a `Batch` of frame `t` of every trajectory."
     trajectories: Trajectories
+    unroll: int = 1  # frames to predict, one after the other, from the first of which a batch is
 
     def __len__(self) -> int:
-        return self.trajectories.pos.shape[1] - 1
+        return self.trajectories.pos.shape[1] - self.unroll
 
     def __getitem__(self, t: int) -> Batch:
         if not 0 <= t < len(self):
             raise IndexError(f"frame {t} does not exist; this dataset has frames 0 to {len(self) - 1}.")
+        return self._frame(t, self.unroll)
+
+    def _frame(self, t: int, unroll: int) -> Batch:
         pos, vel = self.trajectories.pos, self.trajectories.vel
-        return Batch(self.trajectories.charge, pos[:, t], vel[:, t], pos[:, t + 1] - pos[:, t], vel[:, t + 1])
+        later = self._frame(t + 1, unroll - 1) if unroll > 1 else None
+        return Batch(self.trajectories.charge, pos[:, t], vel[:, t], pos[:, t + 1] - pos[:, t], vel[:, t + 1], later)
 
 # %% ../nbs/01_data.ipynb #3445cf4a
 def system_of(system: System) -> System:
@@ -85,7 +104,7 @@ def nbody_small(
 # %% ../nbs/01_data.ipynb #b13a29b8
 def fastest_frame(dataset: FrameDataset) -> tuple[Tensor, Tensor, Tensor]:
     "Charge (1, N), pos and vel (1, N, 3) of the one frame of all trajectories that holds the fastest particle."
-    speed = dataset.trajectories.vel[:, :-1].norm(dim=-1).amax(-1)
+    speed = dataset.trajectories.vel[:, : len(dataset)].norm(dim=-1).amax(-1)
     world, frame = divmod(int(speed.argmax()), len(dataset))
     charge, pos, vel = (x[world : world + 1] for x in dataset[frame].inputs)
     return charge, pos, vel
@@ -110,6 +129,7 @@ def painn_nbody(
     start: int = 0,  # number of the first batch
     frames: int | None = None,  # frames simulated per trajectory; None: the system's
     system: System = SYSTEMS["gravity"],
+    unroll: int = 1,  # frames of a batch to predict, see `FrameDataset`
 ) -> Iterator[Batch]:
     """The log's loader: fresh `nbody_small` batches without end, float64 on the CPU, simulated ahead of their use.
 
@@ -117,15 +137,17 @@ def painn_nbody(
     frames = system_of(system).frames if frames is None else frames
     whole_number("batch_size", batch_size)
     for name, value in dict(seed=seed, start=start).items(): whole_number(name, value, least=0)
-    whole_number("frames", frames, least=2)  # a frame, and the next to predict
-    return _batches(batch_size, seed, start, frames, system)
+    whole_number("unroll", unroll)
+    whole_number("frames", frames, least=unroll + 1)  # a frame, and the next ones to predict
+    return _batches(batch_size, seed, start, frames, system, unroll)
 
 # %% ../nbs/01_data.ipynb #670d39e0
-def _batches(batch_size: int, seed: int, start: int, frames: int, system: System) -> Iterator[Batch]:
+def _batches(batch_size: int, seed: int, start: int, frames: int, system: System, unroll: int) -> Iterator[Batch]:
     def simulate(block: int) -> FrameDataset:
-        return nbody_small(batch_size, stream_seed(seed, "train", block), frames, system)
+        simulated = nbody_small(batch_size, stream_seed(seed, "train", block), frames, system)
+        return FrameDataset(simulated.trajectories, unroll)
 
-    block, offset = divmod(start, frames - 1)
+    block, offset = divmod(start, frames - unroll)
     with ThreadPoolExecutor(1) as pool:
         simulated = pool.submit(simulate, block)
         while True:

@@ -385,16 +385,16 @@ class Backbone(nn.Module):
         edge_charges: bool = False,
     ):
         super().__init__()
-        self.cutoff, self.rbf, self.edge_charges = cutoff, GaussianRBF(n_rbf, cutoff), edge_charges
+        self.cutoff, self.rbf = cutoff, GaussianRBF(n_rbf, cutoff)
         inputs = 2 * n_rbf if edge_charges else n_rbf
         def layer():
             return Layer(Interaction(features, inputs, hidden, filter_widths, aggregation), Mixing(features, hidden))
         self.layers = numbered(layers, layer)
 
     def forward(self, q: Tensor, mu: Tensor, graph: Graph, charge: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        "`q` (nodes, F) and `mu` (nodes, 3, F) after the last layer; the charge, (nodes,), if edges are to know it."
+        "`q` (nodes, F) and `mu` (nodes, 3, F) after the last layer; with `edge_charges` it is given charges, (nodes,)."
         rbf, cutoff_weight = self.rbf(graph.distance), cosine_cutoff(graph.distance, self.cutoff)[:, None]
-        if self.edge_charges: rbf = torch.cat([rbf, rbf * graph.products(charge)[:, None]], -1)
+        if charge is not None: rbf = torch.cat([rbf, rbf * graph.products(charge)[:, None]], -1)
         for layer in self.layers.values(): q, mu = layer(q, mu, graph, rbf, cutoff_weight)
         return q, mu
 
@@ -571,7 +571,7 @@ class PaiNN(nn.Module):
         above_zero("cutoff", cutoff)
         if aggregation not in ("mean", "sum"):
             raise ValueError(f"aggregation is {aggregation!r}; it must be 'mean' or 'sum'.")
-        self.features, self.cutoff = features, cutoff
+        self.features, self.cutoff, self.edge_charges = features, cutoff, edge_charges
         self.embedding = ParticleEmbedding(features) if n_types is None else AtomEmbedding(features, n_types)
         self.backbone = Backbone(features, layers, n_rbf, cutoff, aggregation, hidden, filter_widths, edge_charges)
         self.head = NBodyHead(features)
@@ -611,7 +611,7 @@ class PaiNN(nn.Module):
         Raises ValueError on input that does not fit."""
         self.check(charge, pos, vel, edge_index)
         q, mu = self.embedding(charge.flatten(), None if vel is None else vel.reshape(-1, 3))
-        return self.backbone(q, mu, graph_of(pos, edge_index), charge.flatten())
+        return self.backbone(q, mu, graph_of(pos, edge_index), charge.flatten() if self.edge_charges else None)
 
     def forward(
         self,

@@ -73,8 +73,7 @@ class Recorded(Generic[Result]):
 
     def __call__(self, batch: Batch, *way: Hashable) -> Result:
         if self.batch is None: self.batch = batch.map(torch.clone)
-        for x, new in zip(self.batch, batch):
-            if x is not None and new is not None: x.copy_(new)  # not every task has a target for the velocity
+        for x, new in zip(self.batch.tensors, batch.tensors, strict=True): x.copy_(new)
         if way not in self.graphs: self.graphs[way] = self.record(self.batch, *way)
         graph, gradients, result = self.graphs[way]
         graph.replay()

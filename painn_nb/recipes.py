@@ -11,7 +11,7 @@ import dataclasses
 import shlex
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, Pos
 from pydantic_core import ArgsKwargs, PydanticCustomError
 
 import painn_nb
+from .data import Batch
 from .egnn import EGNN, Network
 from .model import PaiNN
 from .stabilizer import Positive, Remedies, refuse_bool, settings, stabilize
@@ -73,6 +74,7 @@ class Config(Remedies):
         0.0, "standard deviation of noise on the positions and velocities to train on")
     flip_charges: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, le=1)] = setting(
         0.0, "chance that all charges of a world to train on change their sign")
+    unroll: Count = setting(1, "frames to predict one after the other in the loss, each from what was predicted")
     roll_out: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, le=10_000)] = setting(
         0, "frames to predict one after the other when training has ended; 0: none")
     seed: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, lt=2**63)] = setting(
@@ -115,9 +117,12 @@ class Config(Remedies):
         self.goal.check(self.system, self.batch_size)
         if self.flip_charges and not self.world.signed:
             raise ValueError(f"flip_charges is {self.flip_charges}, but a {self.world.charge} has no sign; give 0.")
-        if self.roll_out and self.goal.frames != 1:
-            raise ValueError(f"roll_out is {self.roll_out}, and task {self.task!r} predicts {self.goal.frames} frames "
-                             "at once; give task next_frame.")
+        for name, frames in (("roll_out", self.roll_out), ("unroll", self.unroll - 1)):
+            if not frames or self.goal.frames == 1: continue
+            raise ValueError(f"{name} is {getattr(self, name)}, and task {self.task!r} predicts {self.goal.frames} "
+                             "frames at once; give task next_frame.")
+        if self.unroll >= self.world.frames:
+            raise ValueError(f"unroll is {self.unroll}; {self.system} has {self.world.frames - 1} frames to predict.")
         if (longest := self.world.longest) and self.roll_out >= longest:
             raise ValueError(f"roll_out is {self.roll_out}; {self.system} has at most {longest - 1} frames to predict.")
         return self
@@ -131,6 +136,11 @@ class Config(Remedies):
     def world(self) -> System:
         "The system of that name."
         return SYSTEMS[self.system]
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        "What is trained on, from the batch of this number on."
+        more = {"unroll": self.unroll} if self.unroll > 1 else {}
+        return self.goal.train(self.batch_size, self.seed, start, system=self.world, **more)
 
 # %% ../nbs/07_recipes.ipynb #57371737
 @dataclasses.dataclass(frozen=True)
@@ -274,7 +284,7 @@ def changes(config: Config, recipe: Recipe) -> dict[str, Any]:
 
 # %% ../nbs/07_recipes.ipynb #6f25b2f7
 def run_name(config: Config, recipe: Recipe) -> str:
-    "The recipe's name, then two of what was changed of remedies, network, edges, task, system: `R2_full_clip_mu_norm_off`."
+    "The recipe's name, then two changes of remedies, network, edges, task, system: `R2_full_clip_mu_norm_off`."
     named = {*Config.declared(), "network", "edges", "task", "system"}
     told = {k: v for k, v in changes(config, recipe).items() if k in named}
     told = [f"{k}_{in_words(k, v)}" for k, v in told.items()]

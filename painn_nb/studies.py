@@ -7,8 +7,8 @@ __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDID
            'CONFIRMATION', 'FOR_VELOCITY', 'TIGHT', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS',
            'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH',
            'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD', 'WITH_CHARGES', 'LARGER_SEARCH', 'LARGER', 'ONE_STEP',
-           'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'STUDIES', 'damped', 'candidate', 'confirmation', 'attribution',
-           'contest']
+           'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED', 'STUDIES', 'damped', 'candidate', 'confirmation',
+           'attribution', 'contest']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from typing import Any
@@ -124,7 +124,7 @@ BENCHMARK = contest(BENCHMARK_BEST, range(1, 4))
 FLIPPED = [job | dict(flip_charges=0.5)
            for job in contest({run: BENCHMARK_BEST[run] for run in ("R0", "R3")}, range(1, 4))]
 
-# %% ../nbs/16_studies.ipynb #1726c64c
+# %% ../nbs/16_studies.ipynb #474bf333
 TOLD = dict(edges="charges", flip_charges=0.5)
 WITH_CHARGES = [job | TOLD for job in contest({run: BENCHMARK_BEST[run] for run in ("R0", "R3")}, range(1, 4))]
 LARGER_SEARCH = [job | TOLD | dict(features=64) for peak in (3e-3, 1e-2) for job in contest({"R3": peak}, range(1))]
@@ -139,6 +139,7 @@ ONE_STEP_PEAKS = BEST | {"R1": BEST["R2"]}  # learning rates
 
 ROLLOUTS = [dict(run=run, seed=seed, lr_peak=ONE_STEP_PEAKS[run], noise=noise, **ONE_STEP)
             for seed in range(100, 103) for run, noises in NOISES.items() for noise in noises]
+UNROLLED = [dict(run="R3", seed=seed, lr_peak=ONE_STEP_PEAKS["R3"], unroll=4, **ONE_STEP) for seed in range(100, 103)]
 
 # %% ../nbs/16_studies.ipynb #6563b994
 STUDIES = {  # by the folder below runs/
@@ -147,5 +148,5 @@ STUDIES = {  # by the folder below runs/
     "attribution": attribution(),
     "steps": STEPS,
     "benchmark": [*BENCHMARK_SEARCH, *BENCHMARK, *FLIPPED, *WITH_CHARGES, *LARGER_SEARCH, *LARGER],
-    "rollouts": ROLLOUTS,
+    "rollouts": [*ROLLOUTS, *UNROLLED],
 }

@@ -126,7 +126,7 @@ class Task:
     "What a network is asked, with which data."
     name: str  # as `-p task` has it
     title: str  # in words
-    train: Callable[..., Iterator[Batch]]  # (batch_size, seed, start, system): batches without end, from that number on
+    train: Callable[..., Iterator[Batch]]  # (batch_size, seed, start, system[, unroll]): without end, from start on
     held_out: Callable[..., list[Batch]]  # (split, system): those of val, or of test
     frames: int = 1  # from the input to the target
     system: str | None = None  # the only one it can be asked in; None: any

@@ -85,10 +85,16 @@ def errors_of(
     batch: Batch,
     precision: str = "full",  # see `Config.precision`
 ) -> dict[str, torch.Tensor]:
-    "Mean squared error of each target, 0-dimensional; the loss is their sum."
-    products = torch.autocast(batch.pos.device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-    with products: pos_dt, vel_next = predict(*batch.inputs)
-    return mse(pos_dt, vel_next, batch)
+    "Mean squared error of each target, 0-dimensional, over all frames of the batch; the loss is their sum."
+    half = precision == "bfloat16"
+    found, frame = [], batch
+    while frame is not None:
+        with torch.autocast(batch.pos.device.type, torch.bfloat16) if half else nullcontext():
+            predicted = predict(*frame.inputs)
+        found.append(mse(*predicted, frame))
+        frame = frame.fed(*predicted)
+    if len(found) == 1: return found[0]
+    return {target: torch.stack([errors[target] for errors in found]).mean() for target in found[0]}
 
 # %% ../nbs/15_trainer.ipynb #a91f8c2a
 def loss_of(errors: dict[str, torch.Tensor]) -> torch.Tensor: return torch.stack(list(errors.values())).sum()
@@ -199,7 +205,7 @@ def trainer_nbody(
     norm = total_norm if config.nonfinite == "rescale" else get_total_norm
     reuse_memory()
     if compiled: compile_layers(model)
-    loader, last_save = goal.train(config.batch_size, config.seed, first, system=config.world), time.monotonic()
+    loader, last_save = config.batches(first), time.monotonic()
     steps = tqdm(range(first, config.epochs), initial=first, total=config.epochs, desc="training", unit="step",
                  disable=parent_process() is not None)  # of many processes at once only the sweep has a bar
     with watch(model, keep=run.records) as w, tf32(precision == "tf32"), steps:

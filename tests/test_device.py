@@ -77,7 +77,8 @@ def test_a_training_step_stays_on_its_device_and_waits_for_nothing(monkeypatch, 
             optimizer.step()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         read = [b for site in sites(model).values() for b in (site.value, site.before, site.entries)]
-        assert devices(*batch, *numbers.values(), *model.parameters(), *gradients, *read) == {torch.device(device)}
+        made = [*batch.tensors, *numbers.values(), *model.parameters(), *gradients, *read]
+        assert devices(*made) == {torch.device(device)}
 
 
 def test_what_waits_is_noticed():

@@ -1,0 +1,84 @@
+"""Models of five bodies elsewhere: among 20 and 100 bodies, and simulating with limits that they were not trained with.
+Beside them models that were trained on 20. `python benchmarks/elsewhere.py FOLDER` trains what the folder of runs
+lacks; nbs/29_simulating.ipynb and nbs/29_larger_worlds.ipynb show what came out.
+"""
+
+import dataclasses
+import sys
+from itertools import islice
+
+import torch
+from common import write
+from tqdm.auto import tqdm
+
+from painn_nb.ablation import rolled_by
+from painn_nb.data import FrameDataset, painn_nbody
+from painn_nb.readings import stats_table
+from painn_nb.recipes import build_model
+from painn_nb.studies import ONE_STEP, ONE_STEP_PEAKS, ROLLOUTS
+from painn_nb.sweeps import sweep
+from painn_nb.systems import SYSTEMS, gravity
+from painn_nb.trainer import errors_of
+from painn_nb.watch import examine
+
+
+def of_20(n_traj, seed, frames): return gravity(n_traj, seed, n=20, frames=frames)
+
+
+GRAVITY = SYSTEMS["gravity"]
+SYSTEMS["gravity_20"] = dataclasses.replace(GRAVITY, name="gravity_20", title="20 bodies", frames=100, simulate=of_20)
+ON_FIVE = [job for job in ROLLOUTS if job["noise"] == 0]
+ON_TWENTY = [
+    dict(run=run, seed=seed, lr_peak=peak, **ONE_STEP | dict(system="gravity_20", batch_size=16, roll_out=0))
+    for seed in range(100, 103) for run, peak in ONE_STEP_PEAKS.items() if run != "R1"]
+WORLDS = {5: (128, 100), 20: (16, 100), 100: (4, 20)}  # bodies: worlds, frames
+
+
+@torch.no_grad()
+def errors_among(model, n):
+    "Error of the displacement among n bodies beside that of flying straight on, and the part of worlds that is lost."
+    worlds, frames = WORLDS[n]
+    dataset, found = FrameDataset(gravity(worlds, seed=2026, n=n, frames=frames)), []
+    for t in range(0, len(dataset), max(len(dataset) // 20, 1)):
+        batch = dataset[t]
+        pos_dt = model(*batch.like(model).inputs)[0].double()
+        straight = errors_of(GRAVITY.ballistic, batch)["pos_dt"]
+        finite = pos_dt.isfinite().all((1, 2)).double().mean()
+        found.append(((pos_dt - batch.pos_dt).square().mean() / straight, 1 - finite))
+    ratio, lost = torch.tensor(found).nan_to_num(nan=torch.inf, posinf=torch.inf).T
+    middle = ratio.quantile(0.5, interpolation="lower").item()  # of frames
+    return {"beside_ballistic": middle if middle < torch.inf else None, "lost": lost.mean().item()}
+
+
+def largest(model):
+    "The largest |q| and ‖mu‖ of any layer, on sixteen batches that it could have been trained on."
+    captures = [examine(model, *batch.like(model).inputs) for batch in islice(painn_nbody(seed=7), 16)]
+    stats = stats_table(captures)
+    of = stats[stats.kind == "max"].groupby("stat").value.max()
+    return {"clip_q_value": float(of["q_abs_max"]), "clip_mu_norm": float(of["mu_norm_max"])}
+
+
+def limited(run, limits):
+    "The model of a run with other limits on its states."
+    model = build_model(dataclasses.replace(run.config, device="cpu", **limits))
+    model.load_state_dict(run.model.state_dict())
+    return model
+
+
+def simulated(run):
+    "Roll-outs without limits on the states, with those of R2, and with the largest values of training."
+    seen = largest(run.model)
+    choices = {"none": dict(clip_q_value=None, clip_mu_norm=None),
+               "those of R2": dict(clip_q_value=100.0, clip_mu_norm=20.0), "largest in training": seen}
+    for name, limits in choices.items():
+        yield {"limits": name, **seen, **rolled_by(limited(run, limits), run.config.roll_out)}
+
+
+if __name__ == "__main__":
+    among, simulating = [], []
+    for run in tqdm(sweep([*ON_FIVE, *ON_TWENTY], sys.argv[1]), desc="elsewhere", unit="run"):
+        trained_on = 20 if run.config.system == "gravity_20" else 5
+        about = {"run": run.about["run"], "seed": run.config.seed}
+        among += [{**about, "trained_on": trained_on, "bodies": n, **errors_among(run.model, n)} for n in WORLDS]
+        if trained_on == 5: simulating += [{**about, **row} for row in simulated(run)]
+    write("elsewhere", among=among, simulating=simulating)
