@@ -2,7 +2,9 @@
 
 Fully connected worlds up to 500 bodies; beyond, up to 10,000 bodies in a box with on average 30 neighbours within
 the cutoff, found anew at each step. Each size is measured in a process of its own. Slopes are those of a straight
-line through the logarithms. `make bench` runs this.
+line through the logarithms. With neighbours, the paper's form is also measured beside SchNetPack, in its environment
+(`make .venv-zoo/.ready`, left out where that is missing), and as scatter implementations have it, with all messages at
+once. `make bench` runs this.
 """
 
 import json
@@ -16,6 +18,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from common import write
+from step import PEER
 
 BASE = dict(features=64, layers=3)
 SIZES = {
@@ -29,19 +32,51 @@ SIZES = {
 def peak_memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(bodies, features, layers, neighbours=None, reuse=True, parts=True):
+def schnetpack(features, layers, n_rbf, cutoff):
+    "SchNetPack's PaiNN, called as ours."
+    import typing
+
+    import torch.utils.data.dataloader as dataloader
+    dataloader.T_co = typing.TypeVar("T_co", covariant=True)  # SchNetPack 2.1.1 looks for it there
+    from schnetpack import properties
+    from schnetpack.nn import CosineCutoff, GaussianRBF
+    from schnetpack.representation import PaiNN
+    model = PaiNN(features, layers, radial_basis=GaussianRBF(n_rbf, cutoff), cutoff_fn=CosineCutoff(cutoff))
+    def represent(z, pos, edge_index):
+        j, i = edge_index
+        out = model({properties.Z: z, properties.Rij: pos[j] - pos[i], properties.idx_i: i, properties.idx_j: j})
+        return out["scalar_representation"], out["vector_representation"]
+    return model, represent
+
+
+def network(form, features, layers, cutoff):
+    "A model, and what calls it with charges, positions, velocities and edges."
+    from painn_nb.model import PaiNN
+    if form is None:
+        model = PaiNN(features, layers, cutoff=cutoff)
+        return model, model
+    paper = features, layers, 64, cutoff
+    if form == "schnetpack": model, represent = schnetpack(*paper)
+    else:
+        model = PaiNN(*paper, "sum", features, (), 100)
+        def represent(z, pos, edge_index): return model.representation(z, pos, edge_index=edge_index)
+    return model, lambda charge, pos, vel, edge_index: represent(charge.long(), pos, edge_index)
+
+
+def measure(bodies, features, layers, neighbours=None, reuse=True, parts=True, form=None):
     """Milliseconds of a step, of these the neighbour list, and MiB that the steps added to the process.
 
-    `reuse`: as the trainer does, see `reuse_memory`; `parts`: the messages of a large graph part after part."""
+    `reuse`: as the trainer does, see `reuse_memory`; `parts`: the messages of a large graph part after part; `form`:
+    None for the default network, "ours" or "schnetpack" for the paper's."""
     import torch
     from painn_nb import model as model_module
-    from painn_nb.model import PaiNN, edges_within
+    from painn_nb.model import edges_within
     from painn_nb.process import reuse_memory
     if reuse: reuse_memory()
     if not parts: model_module.LARGE = 2**62
     torch.manual_seed(0)
     cutoff = 10.0 if neighbours is None else 2.0
-    model = PaiNN(features, layers, cutoff=cutoff)
+    model, call = network(form, features, layers, cutoff)
     edge = (bodies * 4 / 3 * np.pi * cutoff**3 / (neighbours or bodies)) ** (1 / 3)
     pos = edge * torch.rand(bodies, 3) if neighbours else torch.randn(bodies, 3)
     vel, charge = torch.randn(bodies, 3), torch.ones(bodies)
@@ -51,7 +86,7 @@ def measure(bodies, features, layers, neighbours=None, reuse=True, parts=True):
         start = time.perf_counter()
         edge_index = edges_within(pos, cutoff) if neighbours else None
         finding.append(time.perf_counter() - start)
-        loss = sum(x.square().mean() for x in model(charge, pos, vel, edge_index))
+        loss = sum(x.square().mean() for x in call(charge, pos, vel, edge_index))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -62,7 +97,7 @@ def measure(bodies, features, layers, neighbours=None, reuse=True, parts=True):
 
 def measured(**size):
     "`measure` in a process of its own."
-    command = [sys.executable, __file__, json.dumps(BASE | size)]
+    command = [PEER if size.get("form") == "schnetpack" else sys.executable, __file__, json.dumps(BASE | size)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -86,6 +121,12 @@ if __name__ == "__main__":
         part = [r for r in rows if r["against"] == against][1:]
         values = [r["value"] for r in part]
         slopes[against] = {unit: slope(values, [r[unit] for r in part]) for unit in ("ms", "mib")}
+    ways = {"schnetpack": dict(form="schnetpack")} if PEER.exists() else {}
+    if not ways: print("SchNetPack is left out: .venv-zoo is missing; make .venv-zoo/.ready builds it.")
+    ways |= {"scatter": dict(form="ours", parts=False), "painn_nb": dict(form="ours")}
+    peers = [{"bodies": size["bodies"], "way": way, **measured(**size, **how)}
+             for size in tqdm(SIZES["bodies, 30 neighbours"], desc="peers") for way, how in ways.items()]
+    for r in peers: print(f"{r['way']}, {r['bodies']} bodies: {r['ms']:.0f} ms, {r['mib']:.0f} MiB")
     for r in rows: print(f"{r['against']} {r['value']}: {r['ms']:.0f} ms, {r['mib']:.0f} MiB")
     for against, s in slopes.items(): print(f"slope against {against}: time {s['ms']:.2f}, memory {s['mib']:.2f}")
-    write("scale", base=BASE, rows=rows, slopes=slopes)
+    write("scale", base=BASE, rows=rows, slopes=slopes, peers=peers)

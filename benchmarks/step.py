@@ -4,8 +4,8 @@ All variants are the same network in the paper's form with the same weights, on 
 worlds, with the same threads and dtype, and take turns. `scatter` is this package given an edge list: rows gathered
 by an index, sums scattered by one, filters for every edge, as research code has it. SchNetPack runs as a process in
 an environment of its own (`make .venv-zoo/.ready`) and is left out with a message where that is missing.
-`matrix products` is the time of the multiplications alone: the floor for any implementation of this network. `make
-bench` runs this.
+`matrix products` is the time of the multiplications alone: the floor for any implementation of this network. Of the
+first setup a profile tells where the time goes, beside what memory needs at least. `make bench` runs this.
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from torch.nn.functional import linear
+from torch.profiler import ProfilerActivity, profile
 
 from common import fully_connected, summarize, take_turns, write
 from painn_nb.data import nbody_small
@@ -74,15 +75,16 @@ def training_step(model, z, pos, edge_index=None):
     return step
 
 
-def matrix_products(features, batch, dtype):
-    """The products of a step with each Linear layer once per node, vector component or pair.
-
-    One forward, and the two of the backward pass."""
+def product_shapes(features, batch):
+    "Rows, inputs and outputs of each Linear in a layer, taken once per node, vector component or pair."
     nodes, pairs, f = batch * N, batch * N * (N - 1) // 2, features
-    shapes = [  # rows, from, to
-        (pairs, N_RBF, 3 * f), (nodes, f, f), (nodes, f, 3 * f),
-        (3 * nodes, f, 2 * f), (nodes, 2 * f, f), (nodes, f, 3 * f),
-    ]
+    return [(pairs, N_RBF, 3 * f), (nodes, f, f), (nodes, f, 3 * f),
+            (3 * nodes, f, 2 * f), (nodes, 2 * f, f), (nodes, f, 3 * f)]
+
+
+def matrix_products(features, batch, dtype):
+    "The products of a step: one of the forward, and two of the backward pass, for each Linear."
+    shapes = product_shapes(features, batch)
     sides = [tuple(torch.randn(s, dtype=dtype) for s in ((rows, a), (b, a), (rows, b))) for rows, a, b in shapes]
     def step():
         start = time.perf_counter()
@@ -93,6 +95,45 @@ def matrix_products(features, batch, dtype):
                 g.mT @ x
         return time.perf_counter() - start
     return step
+
+
+def memory(features, batch, dtype):
+    """The least that memory needs between the products: inputs and outputs once, their gradients once, outputs again.
+
+    At the speed at which a large tensor is copied."""
+    numbers = LAYERS * sum(rows * (2 * a + 3 * b) for rows, a, b in product_shapes(features, batch))
+    source = torch.ones(2**26, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    def step():
+        start = time.perf_counter()
+        target.copy_(source)
+        return (time.perf_counter() - start) * numbers * dtype.itemsize / (2 * len(source))
+    return step
+
+
+KINDS = {  # of operations, by how torch calls them
+    "matrix products": ("mm", "addmm", "bmm"),
+    "element by element, and sums": (
+        "mul", "mul_", "add", "add_", "sum", "silu", "silu_backward", "sigmoid", "pow", "exp", "div", "cos", "neg"),
+    "gathers and copies": ("index_select", "index_add_", "copy_", "cat", "fill_", "zero_"),
+    "clipping and AdamW": ("_fused_adamw_", "linalg_vector_norm"),
+}
+
+
+def kind_of(name):
+    if "CompiledFxGraph" in name: return "loops that the compiler made"
+    return next((kind for kind, names in KINDS.items() if name.removeprefix("aten::") in names), "the rest")
+
+
+def profiled(step, steps=5):
+    "Milliseconds of a step by kind of operation."
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        for _ in range(steps): step()
+    found = {}
+    for event in seen.key_averages():
+        kind = kind_of(event.key)
+        found[kind] = found.get(kind, 0) + event.self_cpu_time_total / 1e3 / steps
+    return found
 
 
 def measure(features, batch, dtype):
@@ -115,6 +156,7 @@ def measure(features, batch, dtype):
         variants = {"schnetpack": peer} if peer else {}
         variants |= {name: training_step(model, *given[name]) for name, model in models.items()}
         variants["matrix products"] = matrix_products(features, batch, pos.dtype)
+        variants["memory"] = memory(features, batch, pos.dtype)
 
         outputs = {name: representation(model, *given[name]) for name, model in models.items()}
         reference = peer.output if peer else outputs["scatter"]
@@ -122,8 +164,9 @@ def measure(features, batch, dtype):
         seconds = take_turns(variants, ROUNDS, desc=f"F={features}, {batch} worlds, {dtype}")
         rows = summarize(seconds, "schnetpack" if peer else "scatter")
         if peer: peer.close()
+        seen = {name: profiled(variants[name]) for name in models}
     setup = {"features": features, "batch": batch, "dtype": dtype}
-    return [{**setup, **row, "apart": apart.get(row["variant"])} for row in rows]
+    return [{**setup, **row, "apart": apart.get(row["variant"]), "profile": seen.get(row["variant"])} for row in rows]
 
 
 if __name__ == "__main__":
