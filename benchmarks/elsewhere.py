@@ -1,4 +1,4 @@
-"""Models of five bodies elsewhere: among 20 and 100 bodies, and simulating with limits that they were not trained with.
+"""Models of five bodies elsewhere: among 20 and 100 bodies, and and simulating with what they were not trained with.
 Beside them models that were trained on 20. `python benchmarks/elsewhere.py FOLDER` trains what the folder of runs
 lacks; nbs/29_simulating.ipynb and nbs/29_larger_worlds.ipynb show what came out.
 """
@@ -8,6 +8,8 @@ import sys
 from itertools import islice
 
 import torch
+from torch import nn
+
 from common import write
 from tqdm.auto import tqdm
 
@@ -65,13 +67,29 @@ def limited(run, limits):
     return model
 
 
+class KeepsMomentum(nn.Module):
+    "A model whose predictions leave the momentum of each world as it is; all bodies have mass 1."
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, charge, pos, vel):
+        pos_dt, vel_next = self.model(charge, pos, vel)
+        centre = vel.mean(1, keepdim=True)
+        pos_dt = pos_dt - pos_dt.mean(1, keepdim=True) + GRAVITY.frame_dt * centre
+        return pos_dt, vel_next - vel_next.mean(1, keepdim=True) + centre
+
+
 def simulated(run):
-    "Roll-outs without limits on the states, with those of R2, and with the largest values of training."
-    seen = largest(run.model)
-    choices = {"none": dict(clip_q_value=None, clip_mu_norm=None),
-               "those of R2": dict(clip_q_value=100.0, clip_mu_norm=20.0), "largest in training": seen}
-    for name, limits in choices.items():
-        yield {"limits": name, **seen, **rolled_by(limited(run, limits), run.config.roll_out)}
+    "Roll-outs of a model that is changed only then: other limits on its states, or its momentum kept."
+    seen, no_limits = largest(run.model), dict(clip_q_value=None, clip_mu_norm=None)
+    r2 = dict(clip_q_value=100.0, clip_mu_norm=20.0)
+    changed = {"the largest of training as limits": limited(run, seen), "momentum kept": KeepsMomentum(run.model)}
+    if run.about["run"] == "R2": changed["no limits"] = limited(run, no_limits)
+    else: changed["R2's limits"] = limited(run, r2)
+    for name, model in changed.items():
+        yield {"changed": name, **seen, **rolled_by(model, run.config.roll_out)}
 
 
 if __name__ == "__main__":
