@@ -1,4 +1,4 @@
-"""Models of five bodies elsewhere: among 20 and 100 bodies, and and simulating with what they were not trained with.
+"""Models of five bodies elsewhere: among 20 and 100 bodies, and simulating with what they were not trained with.
 Beside them models that were trained on 20. `python benchmarks/elsewhere.py FOLDER` trains what the folder of runs
 lacks; nbs/29_simulating.ipynb and nbs/29_larger_worlds.ipynb show what came out.
 """
@@ -30,8 +30,9 @@ def of_20(n_traj, seed, frames): return gravity(n_traj, seed, n=20, frames=frame
 GRAVITY = SYSTEMS["gravity"]
 SYSTEMS["gravity_20"] = dataclasses.replace(GRAVITY, name="gravity_20", title="20 bodies", frames=100, simulate=of_20)
 ON_FIVE = [job for job in ROLLOUTS if job["noise"] == 0]
+OF_20 = dict(system="gravity_20", batch_size=16, epochs=1000, warmup=100, roll_out=0)
 ON_TWENTY = [
-    dict(run=run, seed=seed, lr_peak=peak, **ONE_STEP | dict(system="gravity_20", batch_size=16, roll_out=0))
+    dict(run=run, seed=seed, lr_peak=peak, **ONE_STEP | OF_20)
     for seed in range(100, 103) for run, peak in ONE_STEP_PEAKS.items() if run != "R1"]
 WORLDS = {5: (128, 100), 20: (16, 100), 100: (4, 20)}  # bodies: worlds, frames
 
