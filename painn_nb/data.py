@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     @property
     def tensors(self) -> list[Tensor]:
         "All that there are, those of later frames as well."
-        own = [x for x in self[:5] if x is not None]
+        own = [x for x in self[:-1] if x is not None]
         return own if self.later is None else own + self.later.tensors
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":

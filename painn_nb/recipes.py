@@ -114,6 +114,8 @@ class Config(Remedies):
         if self.network == "egnn" and self.active():
             active = " and ".join(self.active())
             raise ValueError(f"network is 'egnn', which takes no remedy; switch {active} off, or take R0.")
+        if self.network == "egnn" and self.edges != "distance":
+            raise ValueError(f"edges is {self.edges!r}, and network 'egnn' knows charges already; leave edges out.")
         self.goal.check(self.system, self.batch_size)
         if self.flip_charges and not self.world.signed:
             raise ValueError(f"flip_charges is {self.flip_charges}, but a {self.world.charge} has no sign; give 0.")
