@@ -598,6 +598,13 @@ class LiveRun(Panel):
     def start(self) -> None:
         "Make a run directory, and train it in a new process, which imports the module that its system comes from."
         if self.running: raise ValueError("a run is going on; stop it first.")
+        self.starts.disabled = True  # at once, since it may take seconds to see whether layers can be compiled
+        try: self.begin()
+        except BaseException:
+            self.starts.disabled = False
+            raise
+
+    def begin(self) -> None:
         settings = {"system": self.system.value} | parse_settings(self.settings.value)
         system = SYSTEMS.get(settings["system"])
         if system and system.simulate.__module__ == "__main__":
@@ -610,7 +617,7 @@ class LiveRun(Panel):
             [sys.executable, "-c", command, self.run.path, self.run.config.world.simulate.__module__],
             stdout=self.errors, stderr=self.errors, env=os.environ | {"TQDM_DISABLE": "1"})
         self.bar.value, self.bar.max = 0, self.run.config.epochs
-        self.starts.disabled, self.stops.disabled = True, False
+        self.stops.disabled = False
         self.sentence.value = status(f"{html.escape(self.run.address)} starts …")
         self.following = asyncio.ensure_future(self.follow())
 
