@@ -1,5 +1,5 @@
-"""Which worlds of the charged benchmark hold the error? `python benchmarks/worlds.py FOLDER` asks each trained network of
-a folder, as `make reproduce STUDY=benchmark FRESH=1` leaves them in runs/fresh, for its error in each test world;
+"""Which worlds of the charged benchmark hold the error? `python benchmarks/worlds.py FOLDER` asks each trained network
+of a folder, as `make reproduce STUDY=benchmark FRESH=1` leaves them in runs/fresh, for its error in each test world;
 nbs/28_published.ipynb shows what came out.
 """
 
@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from painn_nb.runs import runs_in
 from painn_nb.tasks import egnn_held_out
 
-SETTINGS = ("network", "seed", "lr_peak", "edges", "flip_charges", "features")
+SETTINGS = ("network", "seed", "lr_peak", "edges", "flip_charges", "features", "n_rbf")
 
 
 @torch.no_grad()
