@@ -6,9 +6,9 @@
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'BEST', 'FRESH_SEEDS',
            'CONFIRMATION', 'FOR_VELOCITY', 'TIGHT', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS',
            'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH',
-           'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD', 'WITH_CHARGES', 'FINER', 'LARGE', 'LARGER_SEARCH',
-           'LARGER', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED', 'STUDIES', 'damped', 'candidate',
-           'confirmation', 'attribution', 'contest']
+           'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD', 'WITH_CHARGES', 'FINER', 'LARGE', 'LARGER', 'ONE_STEP',
+           'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED', 'STUDIES', 'damped', 'candidate', 'confirmation',
+           'attribution', 'contest']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from typing import Any
@@ -129,7 +129,6 @@ TOLD = dict(edges="charges", flip_charges=0.5)
 WITH_CHARGES = [job | TOLD for job in contest({run: BENCHMARK_BEST[run] for run in ("R0", "R3")}, range(1, 4))]
 FINER = [job | TOLD | dict(n_rbf=40) for job in contest({"R3": BENCHMARK_BEST["R3"]}, range(1, 4))]
 LARGE = TOLD | dict(features=64, n_rbf=64)
-LARGER_SEARCH = [job | LARGE for peak in (3e-3, 1e-2) for job in contest({"R3": peak}, range(1))]
 LARGER = [job | LARGE for job in contest({"R3": BENCHMARK_BEST["R3"]}, range(1, 4))]
 
 # %% ../nbs/16_studies.ipynb #68c0768e
@@ -149,6 +148,6 @@ STUDIES = {  # by the folder below runs/
     "recipe": [*SEARCH, *CONFIRMATION, *FOR_VELOCITY, *TIGHT, *WIDE, *PATIENT, *DEEP],
     "attribution": attribution(),
     "steps": STEPS,
-    "benchmark": [*BENCHMARK_SEARCH, *BENCHMARK, *FLIPPED, *WITH_CHARGES, *FINER, *LARGER_SEARCH, *LARGER],
+    "benchmark": [*BENCHMARK_SEARCH, *BENCHMARK, *FLIPPED, *WITH_CHARGES, *FINER, *LARGER],
     "rollouts": [*ROLLOUTS, *UNROLLED],
 }
