@@ -67,7 +67,7 @@ def held_share(stats: pd.DataFrame) -> float:
     return stats[stats.kind == "held"].groupby("step").value.max().mean()
 
 # %% ../nbs/17_comparison.ipynb #8b057a89
-ROLLED_OUT = {"followed": "follows", "lasted": "lasts"}  # frames of a roll-out, and their names in a table
+ROLLED_OUT = {"followed": "follows, frames", "lasted": "lasts, frames"}  # as a table calls them
 Row = dict[Any, Any]  # of a table, by column
 
 def outcome_row(row: Row, stats: pd.DataFrame, metrics: pd.DataFrame) -> Row:
@@ -83,7 +83,8 @@ def outcome_row(row: Row, stats: pd.DataFrame, metrics: pd.DataFrame) -> Row:
         "pos_dt": row["held_out_pos_dt"], "ballistic_pos_dt": row["ballistic_pos_dt"],
         "vel": row.get("held_out_vel", math.nan), "ballistic_vel": row.get("ballistic_vel", math.nan),
         "held": held_share(stats), "seconds": metrics.seconds.median(),
-        **{name: row.get(f"rolled_{name}", math.nan) for name in ROLLED_OUT}, "config": config, "changed": remedies,
+        "roll_out": config.roll_out, **{name: row.get(f"rolled_{name}", math.nan) for name in ROLLED_OUT},
+        "config": config, "changed": remedies,
         "training": changed(row["run"], config, told, TRAINING),
     }
 
@@ -140,8 +141,8 @@ def outcomes(
 
     Columns: `run_id`; `setup` and `variant` in words; `run`, the recipe; `seed`; `outcome`; `survived`, whether it
     completed; `blown`, share of its steps; `pos_dt` and `vel`, mean squared errors on held-out worlds, with those of
-    particles that fly straight on as `ballistic_…`; `held`, share of entries beyond limits; `seconds` of a step; of
-    runs that were rolled out `followed` and `lasted`, frames, see `painn_nb.rollouts.rolled`.
+    particles that fly straight on as `ballistic_…`; `held`, share of entries beyond limits; `seconds` of a step;
+    `roll_out`, frames that were predicted, and of these `followed` and `lasted`, see `painn_nb.rollouts.rolled`.
     Runs that were stopped, are not finished, cannot be read or were repeated later are left out with a warning.
     Raises ValueError where no run is left."""
     if not isinstance(source, Packed) and not runs_in(source) and (Path(source) / "runs.parquet").exists():
@@ -205,10 +206,10 @@ def quartiles(errors: pd.Series) -> Interval:
 # %% ../nbs/17_comparison.ipynb #49d639f3
 def spread(
     numbers: Sequence[float] | pd.Series,  # of few seeds
-    form: str = "{:.2g}",  # of a number
+    form: str = "{:.3g}",  # of a number
 ) -> str:
     "Median, with the least and the largest, as `4.98 [4.88, 5.17]`."
-    low, middle, high = (form.format(x) for x in (min(numbers), np.median(numbers), max(numbers)))
+    low, middle, high = (form.format(x) for x in (np.min(numbers), np.median(numbers), np.max(numbers)))
     return f"{middle} [{low}, {high}]"
 
 # %% ../nbs/17_comparison.ipynb #a1d4c6cd
@@ -257,8 +258,9 @@ def compare(
     """One row for each variant of each setup.
 
     Columns: `setup`, `variant`, `run`, `baseline`; `seeds`, and how many of them `survived`; `survival`, their share,
-    a 95 % interval; `blown` and `held`, means over all seeds; `ms` per step, `followed` and `lasted`, frames of a
-    roll-out, medians over the seeds that were rolled out; and of each target, as `vel`:
+    a 95 % interval; `blown` and `held`, means over all seeds; `ms` per step, a median; `followed` and
+    `lasted`, medians over the seeds that survived and were rolled out for the most frames; and of each target, as
+    `vel`:
     `vel`, median and quartiles over the seeds that survived; `vel_ballistic`; `vel_change`, see `paired`, the
     difference to the baseline in log10, a 95 % interval; `shared`, how many seeds survived in both. An interval ends
     at `…_low` and `…_high`. Where a setup has no such baseline, it is missing. Raises ValueError where none has it."""
@@ -276,7 +278,7 @@ def compare(
             "setup": setup, "variant": variant, "run": part.run.iloc[0], "baseline": base,
             "seeds": len(part), "survived": alive, **columns("survival", survival(alive, len(part))),
             "blown": part.blown.mean(), "held": part.held.mean(), "ms": 1000 * part.seconds.median(), "shared": 0,
-            **part[list(ROLLED_OUT)].median(),
+            **part[part.survived & (part.roll_out == beside.roll_out.max())][list(ROLLED_OUT)].median(),
         }
         for target in TARGETS:
             ours = survivors(beside, variant, target)

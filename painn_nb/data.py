@@ -23,7 +23,7 @@ from .systems import SYSTEMS, System, Trajectories
 
 # %% ../nbs/01_data.ipynb #4568ff77
 class Batch(NamedTuple):
-    "One frame of B worlds of N particles, with what the next frame holds."
+    "One frame of B worlds of N particles, with what the next frame holds, and the frames after that if asked for."
     charge: Tensor  # mass or electric charge, (B, N)
     pos: Tensor  # positions, (B, N, 3)
     vel: Tensor  # velocities, (B, N, 3)
@@ -37,10 +37,14 @@ class Batch(NamedTuple):
         return self.charge, self.pos, self.vel
 
     @property
+    def frames(self) -> "list[Batch]":
+        "This frame, and the later ones."
+        return [self] if self.later is None else [self, *self.later.frames]
+
+    @property
     def tensors(self) -> list[Tensor]:
-        "All that there are, those of later frames as well."
-        own = [x for x in self[:-1] if x is not None]
-        return own if self.later is None else own + self.later.tensors
+        "All tensors of all frames."
+        return [x for frame in self.frames for x in frame[:-1] if x is not None]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         "The same with each tensor changed."
@@ -49,7 +53,7 @@ class Batch(NamedTuple):
         return Batch(change(self.charge), change(self.pos), change(self.vel), change(self.pos_dt), asked, later)
 
     def fed(self, pos_dt: Tensor, vel_next: Tensor) -> "Batch | None":
-        "The frame that was predicted, with what truly comes after it; None where no later frame is known."
+        "The batch of the predicted frame, with the true one after it as its target; None where that is unknown."
         if self.later is None: return None
         pos, then = self.pos + pos_dt, self.later.pos + self.later.pos_dt
         return self.later._replace(charge=self.charge, pos=pos, vel=vel_next, pos_dt=then - pos)
@@ -66,9 +70,16 @@ class Batch(NamedTuple):
 # %% ../nbs/01_data.ipynb #e1da0233
 @dataclass(frozen=True)
 class FrameDataset:
-    "Trajectories as one-step prediction tasks; item `t` is a `Batch` of frame `t` of every trajectory."
+    """Trajectories as prediction tasks; item `t` is a `Batch` of frame `t` of every trajectory.
+
+    ValueError where a trajectory has not so many frames."""
     trajectories: Trajectories
-    unroll: int = 1  # frames to predict, one after the other, from the first of which a batch is
+    unroll: int = 1  # frames that a batch asks for: the next one, and those after it
+
+    def __post_init__(self) -> None:
+        frames = self.trajectories.pos.shape[1]
+        if whole_number("unroll", self.unroll) > 1 and self.unroll >= frames:
+            raise ValueError(f"unroll is {self.unroll}, and trajectories have {frames} frames; give a smaller one.")
 
     def __len__(self) -> int:
         return self.trajectories.pos.shape[1] - self.unroll
@@ -129,7 +140,7 @@ def painn_nbody(
     start: int = 0,  # number of the first batch
     frames: int | None = None,  # frames simulated per trajectory; None: the system's
     system: System = SYSTEMS["gravity"],
-    unroll: int = 1,  # frames of a batch to predict, see `FrameDataset`
+    unroll: int = 1,  # see `FrameDataset`
 ) -> Iterator[Batch]:
     """The log's loader: fresh `nbody_small` batches without end, float64 on the CPU, simulated ahead of their use.
 

@@ -556,7 +556,7 @@ class PaiNN(nn.Module):
         hidden: int | None = None,  # width of the message and mixing networks; None: 3F; the paper: F
         filter_widths: tuple[int, ...] | None = None,  # hidden widths of the filter network; None: (F,); the paper: ()
         n_types: int | None = None,  # atomic numbers to embed, as in the paper; None: charge and velocity of particles
-        edge_charges: bool = False,  # whether filters are told the product of the two charges beside the distance
+        edge_charges: bool = False,  # whether filters are told the product of the two charges; for particles
     ):
         super().__init__()
         hidden = 3 * whole_number("features", features) if hidden is None else hidden
@@ -571,6 +571,10 @@ class PaiNN(nn.Module):
         above_zero("cutoff", cutoff)
         if aggregation not in ("mean", "sum"):
             raise ValueError(f"aggregation is {aggregation!r}; it must be 'mean' or 'sum'.")
+        if not isinstance(edge_charges, bool):
+            raise ValueError(f"edge_charges is {edge_charges!r}; give True or False.")
+        if edge_charges and n_types is not None:
+            raise ValueError("edge_charges is for particles, and n_types for atoms; leave one of them out.")
         self.features, self.cutoff, self.edge_charges = features, cutoff, edge_charges
         self.embedding = ParticleEmbedding(features) if n_types is None else AtomEmbedding(features, n_types)
         self.backbone = Backbone(features, layers, n_rbf, cutoff, aggregation, hidden, filter_widths, edge_charges)

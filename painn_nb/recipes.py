@@ -8,6 +8,7 @@ __all__ = ['Count', 'RECIPES', 'HELP', 'Config', 'Recipe', 'project_root', 'read
 
 # %% ../nbs/07_recipes.ipynb #2b0cf78c
 import dataclasses
+import inspect
 import shlex
 import sys
 import warnings
@@ -123,6 +124,8 @@ class Config(Remedies):
             if not frames or self.goal.frames == 1: continue
             raise ValueError(f"{name} is {getattr(self, name)}, and task {self.task!r} predicts {self.goal.frames} "
                              "frames at once; give task next_frame.")
+        if self.unroll > 1 and "unroll" not in inspect.signature(self.goal.train).parameters:
+            raise ValueError(f"unroll is {self.unroll}, and the batches of task {self.task!r} know no unroll; give 1.")
         if self.unroll >= self.world.frames:
             raise ValueError(f"unroll is {self.unroll}; {self.system} has {self.world.frames - 1} frames to predict.")
         if (longest := self.world.longest) and self.roll_out >= longest:

@@ -127,7 +127,8 @@ FLIPPED = [job | dict(flip_charges=0.5)
 # %% ../nbs/16_studies.ipynb #474bf333
 TOLD = dict(edges="charges", flip_charges=0.5)
 WITH_CHARGES = [job | TOLD for job in contest({run: BENCHMARK_BEST[run] for run in ("R0", "R3")}, range(1, 4))]
-FINER = [job | TOLD | dict(n_rbf=40) for job in contest({"R3": BENCHMARK_BEST["R3"]}, range(1, 4))]
+FINER = [job | TOLD | dict(n_rbf=40, edges=edges)
+         for edges in ("distance", "charges") for job in contest({"R3": BENCHMARK_BEST["R3"]}, range(1, 4))]
 LARGE = TOLD | dict(features=64, n_rbf=64)
 LARGER = [job | LARGE for job in contest({"R3": BENCHMARK_BEST["R3"]}, range(1, 4))]
 

@@ -106,7 +106,7 @@ def forward_backward(
     norm: Callable[[list[torch.Tensor]], torch.Tensor] = get_total_norm,  # of the gradients
     precision: str = "full",  # see `Config.precision`
 ) -> dict[str, torch.Tensor]:
-    """Loss, error of each target, gradient norm and fastest particle of a batch, 0-dimensional.
+    """Loss, error of each target, gradient norm and fastest particle of a batch's first frame, 0-dimensional.
 
     Leaves the gradients on the model."""
     errors = errors_of(model, batch, precision)

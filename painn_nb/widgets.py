@@ -599,12 +599,12 @@ class LiveRun(Panel):
         "Make a run directory, and train it in a new process, which imports the module that its system comes from."
         if self.running: raise ValueError("a run is going on; stop it first.")
         self.starts.disabled = True  # at once, since it may take seconds to see whether layers can be compiled
-        try: self.begin()
+        try: self._begin()
         except BaseException:
             self.starts.disabled = False
             raise
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         settings = {"system": self.system.value} | parse_settings(self.settings.value)
         system = SYSTEMS.get(settings["system"])
         if system and system.simulate.__module__ == "__main__":
