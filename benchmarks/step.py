@@ -4,8 +4,8 @@ All variants are the same network in the paper's form with the same weights, on 
 worlds, with the same threads and dtype, and take turns. `scatter` is this package given an edge list: rows gathered
 by an index, sums scattered by one, filters for every edge, as research code has it. SchNetPack runs as a process in
 an environment of its own (`make .venv-zoo/.ready`) and is left out with a message where that is missing.
-`matrix products` is the time of the multiplications alone: the floor for any implementation of this network. Of the
-first setup a profile tells where the time goes, beside what memory needs at least. `make bench` runs this.
+`matrix products` is the time of the multiplications alone: the floor for any implementation of this network. A
+profile tells where the time goes, by kind of operation. `make bench` runs this.
 """
 
 import json
@@ -97,20 +97,6 @@ def matrix_products(features, batch, dtype):
     return step
 
 
-def memory(features, batch, dtype):
-    """The least that memory needs between the products: inputs and outputs once, their gradients once, outputs again.
-
-    At the speed at which a large tensor is copied."""
-    numbers = LAYERS * sum(rows * (2 * a + 3 * b) for rows, a, b in product_shapes(features, batch))
-    source = torch.ones(2**26, dtype=torch.uint8)
-    target = torch.empty_like(source)
-    def step():
-        start = time.perf_counter()
-        target.copy_(source)
-        return (time.perf_counter() - start) * numbers * dtype.itemsize / (2 * len(source))
-    return step
-
-
 KINDS = {  # of operations, by how torch calls them
     "matrix products": ("mm", "addmm", "bmm"),
     "element by element, and sums": (
@@ -156,7 +142,6 @@ def measure(features, batch, dtype):
         variants = {"schnetpack": peer} if peer else {}
         variants |= {name: training_step(model, *given[name]) for name, model in models.items()}
         variants["matrix products"] = matrix_products(features, batch, pos.dtype)
-        variants["memory"] = memory(features, batch, pos.dtype)
 
         outputs = {name: representation(model, *given[name]) for name, model in models.items()}
         reference = peer.output if peer else outputs["scatter"]

@@ -24,8 +24,9 @@ def test_errors(model):
 
 
 if __name__ == "__main__":
+    asked = [run for run in runs_in(sys.argv[1]) if run.ended and run.config.task == "egnn"]
     parts = []
-    for run in tqdm([run for run in runs_in(sys.argv[1]) if run.ended], desc="worlds", unit="run"):
+    for run in tqdm(asked, desc="worlds", unit="run"):
         about = {"run": run.about["run"], **{name: getattr(run.config, name) for name in SETTINGS}}
         parts.append(pd.DataFrame({"error": test_errors(run.model).float().numpy()}).assign(**about))
     pd.concat(parts).to_parquet(RESULTS / "worlds.parquet", index=False)

@@ -231,6 +231,8 @@ CASES = [
     (lambda: m(c.numpy(), pos.numpy(), vel.numpy()), "charge is a ndarray; give a tensor."),
     (lambda: m(c, pos[:, 0], vel), "pos has shape (3,); expected (nodes, 3) or (B, N, 3)."),
     (lambda: PaiNN(aggregation="max"), "aggregation is 'max'; it must be 'mean' or 'sum'."),
+    (lambda: PaiNN(edge_charges=1), "edge_charges is 1; give True or False."),
+    (lambda: PaiNN(edge_charges=True, n_types=9), "edge_charges is for particles, and n_types for atoms"),
     (lambda: PaiNN(aggregation=None), "aggregation is None; it must be 'mean' or 'sum'."),
     (lambda: PaiNN(filter_widths=(0,)), "a number in filter_widths is 0; it must be a whole number from 1."),
     (lambda: PaiNN(filter_widths=8), "filter_widths is 8; give a tuple of whole numbers, or ()."),
