@@ -62,7 +62,7 @@ every_remedy = Remedies(**dict.fromkeys(Remedies.declared(), 0.5))
 @pytest.mark.parametrize("run", [*RECIPES, "every remedy"])
 def test_a_training_step_stays_on_its_device_and_waits_for_nothing(monkeypatch, device, run):
     config = resolve("R0" if run == "every remedy" else run, dtype="float32", **small)
-    model, batch = build_model(config), next(painn_nbody(8, frames=3))
+    model, batch = build_model(config), next(painn_nbody(8, frames=3, unroll=2 if run == "R3" else 1))
     if run == "every remedy": stabilize(model, every_remedy)
     with other_device(device, monkeypatch), watch(model) as w:
         model.to(device)
