@@ -18,7 +18,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from common import write
-from step import PEER
+from peer import PYTHON, schnetpack
 
 BASE = dict(features=64, layers=3)
 SIZES = {
@@ -30,23 +30,6 @@ SIZES = {
 
 
 def peak_memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def schnetpack(features, layers, n_rbf, cutoff):
-    "SchNetPack's PaiNN, called as ours."
-    import typing
-
-    import torch.utils.data.dataloader as dataloader
-    dataloader.T_co = typing.TypeVar("T_co", covariant=True)  # SchNetPack 2.1.1 looks for it there
-    from schnetpack import properties
-    from schnetpack.nn import CosineCutoff, GaussianRBF
-    from schnetpack.representation import PaiNN
-    model = PaiNN(features, layers, radial_basis=GaussianRBF(n_rbf, cutoff), cutoff_fn=CosineCutoff(cutoff))
-    def represent(z, pos, edge_index):
-        j, i = edge_index
-        out = model({properties.Z: z, properties.Rij: pos[j] - pos[i], properties.idx_i: i, properties.idx_j: j})
-        return out["scalar_representation"], out["vector_representation"]
-    return model, represent
 
 
 def network(form, features, layers, cutoff):
@@ -97,7 +80,7 @@ def measure(bodies, features, layers, neighbours=None, reuse=True, parts=True, f
 
 def measured(**size):
     "`measure` in a process of its own."
-    command = [PEER if size.get("form") == "schnetpack" else sys.executable, __file__, json.dumps(BASE | size)]
+    command = [PYTHON if size.get("form") == "schnetpack" else sys.executable, __file__, json.dumps(BASE | size)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -121,7 +104,7 @@ if __name__ == "__main__":
         part = [r for r in rows if r["against"] == against][1:]
         values = [r["value"] for r in part]
         slopes[against] = {unit: slope(values, [r[unit] for r in part]) for unit in ("ms", "mib")}
-    ways = {"schnetpack": dict(form="schnetpack")} if PEER.exists() else {}
+    ways = {"schnetpack": dict(form="schnetpack")} if PYTHON.exists() else {}
     if not ways: print("SchNetPack is left out: .venv-zoo is missing; make .venv-zoo/.ready builds it.")
     ways |= {"scatter": dict(form="ours", parts=False), "painn_nb": dict(form="ours")}
     peers = [{"bodies": size["bodies"], "way": way, **measured(**size, **how)}

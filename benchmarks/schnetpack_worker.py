@@ -7,31 +7,23 @@ to the file named there. Then it answers each line with the seconds of a trainin
 import json
 import sys
 import time
-import typing
 
 import torch
-import torch.utils.data.dataloader as dataloader
 
-dataloader.T_co = typing.TypeVar("T_co", covariant=True)  # SchNetPack 2.1.1 looks for it there
-
-from schnetpack import properties  # noqa: E402
-from schnetpack.nn import CosineCutoff, GaussianRBF  # noqa: E402
-from schnetpack.representation import PaiNN  # noqa: E402
+from peer import schnetpack
 
 s = json.loads(sys.stdin.readline())
 torch.set_num_threads(s["threads"])
 torch.manual_seed(0)
 dtype = getattr(torch, s["dtype"])
-rbf, cutoff_fn = GaussianRBF(s["n_rbf"], s["cutoff"]), CosineCutoff(s["cutoff"])
-model = PaiNN(s["features"], s["layers"], radial_basis=rbf, cutoff_fn=cutoff_fn).to(dtype)
+model, called = schnetpack(s["features"], s["layers"], s["n_rbf"], s["cutoff"])
+model.to(dtype)
 given = torch.load(s["inputs"])
-z, pos, (j, i) = given["z"].flatten(), given["pos"].flatten(0, 1).to(dtype), given["edge_index"]
+z, pos = given["z"].flatten(), given["pos"].flatten(0, 1).to(dtype)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
 
 
-def represent():
-    out = model({properties.Z: z, properties.Rij: pos[j] - pos[i], properties.idx_i: i, properties.idx_j: j})
-    return out["scalar_representation"], out["vector_representation"]
+def represent(): return called(z, pos, given["edge_index"])
 
 
 with torch.no_grad(): torch.save({"weights": model.state_dict(), "output": represent()}, s["outputs"])

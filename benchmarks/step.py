@@ -19,6 +19,7 @@ from torch.nn.functional import linear
 from torch.profiler import ProfilerActivity, profile
 
 from common import fully_connected, summarize, take_turns, write
+from peer import PYTHON
 from painn_nb.data import nbody_small
 from painn_nb.model import PaiNN
 from painn_nb.process import can_compile, compile_layers
@@ -29,14 +30,13 @@ SETUPS = [
     dict(features=64, batch=1024, dtype="float32"),
     dict(features=128, batch=128, dtype="float64"),
 ]
-PEER = Path(__file__).parents[1] / ".venv-zoo" / "bin" / "python"
 
 
 class SchNetPack:
     "A worker process; its weights and outputs are there once it has started."
     def __init__(self, folder, batch, **settings):
         torch.save(batch, folder / "inputs.pt")
-        command = [PEER, "-W", "ignore", Path(__file__).parent / "schnetpack_worker.py"]
+        command = [PYTHON, "-W", "ignore", Path(__file__).parent / "schnetpack_worker.py"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.ask({"inputs": str(folder / "inputs.pt"), "outputs": str(folder / "outputs.pt"), **settings})
         self()
@@ -128,7 +128,7 @@ def measure(features, batch, dtype):
     settings = dict(features=features, layers=LAYERS, n_rbf=N_RBF, cutoff=CUTOFF, dtype=dtype)
     variants, models, peer = {}, {}, None
     with tempfile.TemporaryDirectory() as folder:
-        if PEER.exists():
+        if PYTHON.exists():
             inputs = {"z": z, "pos": pos, "edge_index": edge_index}
             peer = SchNetPack(Path(folder), inputs, **settings, threads=torch.get_num_threads())
         else: print("SchNetPack is left out: .venv-zoo is missing; make .venv-zoo/.ready builds it.")
