@@ -11,7 +11,7 @@ from common import RESULTS
 from tqdm.auto import tqdm
 
 from painn_nb.runs import runs_in
-from painn_nb.tasks import egnn_held_out
+from painn_nb.tasks import TASKS
 
 SETTINGS = ("network", "seed", "lr_peak", "edges", "flip_charges", "features", "n_rbf")
 
@@ -19,7 +19,7 @@ SETTINGS = ("network", "seed", "lr_peak", "edges", "flip_charges", "features", "
 @torch.no_grad()
 def test_errors(model):
     "Mean squared error of the displacement in each of the 2000 test worlds."
-    batches = [batch.like(model) for batch in egnn_held_out("test")]
+    batches = [batch.like(model) for batch in TASKS["egnn"].held_out("test")]
     return torch.cat([(model(*b.inputs)[0] - b.pos_dt).square().mean((1, 2)) for b in batches])
 
 

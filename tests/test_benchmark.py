@@ -36,29 +36,34 @@ def often(monkeypatch):
     monkeypatch.setitem(TASKS, "egnn", replace(TASKS["egnn"], validate_every=2))
 
 
-def charges_and_places(cache):
+def places(cache, task, file):
     "What a process of its own finds in a cache, or makes there, and when that was written."
-    code = "from painn_nb.tasks import egnn_worlds as w; print(w()['test'].pos[-1].tolist())"
+    code = f"from painn_nb import tasks; print(tasks.worlds_of(tasks.{task})['test'].pos[-1].tolist())"
     env = os.environ | {"XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout), (cache / "painn_nb" / "egnn_charged.pt").stat().st_mtime_ns
+    return json.loads(done.stdout), (cache / "painn_nb" / file).stat().st_mtime_ns
 
 
 @pytest.mark.slow
-def test_worlds_are_simulated_once_and_are_the_benchmarks(tmp_path):
-    first, second = charges_and_places(tmp_path), charges_and_places(tmp_path)
+@pytest.mark.parametrize("task, file", [
+    ("EGNN_CHARGED", "egnn_charged.pt"), ("SEGNO_GRAVITY[1500]", "segno_1500_gravity_segnn.pt")])
+def test_worlds_are_simulated_once_and_are_the_benchmarks(tmp_path, task, file):
+    first, second = places(tmp_path, task, file), places(tmp_path, task, file)
     assert first == second
-    kept = tasks.Batch(*torch.load(tmp_path / "painn_nb" / "egnn_charged.pt", weights_only=True))
-    assert tasks.are_right(kept) and kept.pos[-1].tolist() == first[0]
+    kept = tasks.Batch(*torch.load(tmp_path / "painn_nb" / file, weights_only=True))
+    others = {tasks.EGNN_CHARGED, *tasks.SEGNO_GRAVITY.values()}
+    assert [f"{b.name}_{b.system}.pt" for b in others if tasks.are_right(kept, b)] == [file]
+    assert kept.pos[-1].tolist() == first[0]
 
 
 def test_where_nothing_can_be_kept_worlds_are_simulated(tmp_path, monkeypatch):
-    worlds = torch.cat([part.pos for part in tasks.egnn_worlds().values()])
+    worlds = torch.cat([part.pos for part in tasks.worlds_of(tasks.EGNN_CHARGED).values()])
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(tasks, "egnn_frames", lambda numbers: tasks.Batch(worlds[..., 0], *3 * [worlds], None))
+    monkeypatch.setattr(
+        tasks.Benchmark, "asked", lambda self, numbers: tasks.Batch(worlds[..., 0], *3 * [worlds], None))
     with pytest.warns(UserWarning, match="egnn_charged.pt cannot be kept"):
-        assert tasks.egnn_worlds.__wrapped__()["test"].pos.equal(worlds[-2000:])
+        assert tasks.worlds_of.__wrapped__(tasks.EGNN_CHARGED)["test"].pos.equal(worlds[-2000:])
 
 
 def network(seed):
