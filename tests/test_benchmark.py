@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 
 import nbformat
 import pytest
@@ -204,7 +205,21 @@ def test_a_folder_of_the_benchmark_alone_is_packed(tmp_path):
     assert (differences(data, data).equal == 1).all() and compare(data).pos_dt_ballistic.notna().all()
 
 
+@pytest.mark.parametrize("steps, straight_on", [(1000, 0.1247), (1500, 0.4036), (2000, 0.8818)])
+def test_gravity_at_a_horizon(tmp_path, steps, straight_on):
+    "The error of flying straight on knows the frames, the time between them, and the worlds of the test."
+    told = SMALL | dict(task=f"segno_{steps}", system="gravity_segnn")
+    run = run_experiment("R3", tmp_path, epochs=2, **told)
+    has_no_velocity(run)
+    assert run.summary["ballistic"]["pos_dt"] == pytest.approx(straight_on, rel=0.01)
+    assert run.summary["held_out"] == evaluate(run.model, TASKS[f"segno_{steps}"].held_out("test"))
+    train, test = (torch.cat([batch.pos for batch in batches]) for batches in (
+        islice(TASKS[told["task"]].train(100), 30), TASKS[told["task"]].held_out("test")))
+    assert len(train.unique(dim=0)) == 3000 and len(torch.cat([train, test]).unique(dim=0)) == 5000
+
+
 @pytest.mark.parametrize("told, message", [
+    (dict(task="segno_1000"), "system is 'gravity', and task 'segno_1000' is about gravity_segnn; give system gravity"),
     (dict(task="egnn"), "system is 'gravity', and task 'egnn' is about charged; give system charged."),
     (dict(network="egnn", run="R2"), "network is 'egnn', which takes no remedy; switch filter_gain and "),
     (dict(task="egnn", system="charged", batch_size=4000), "batch_size is 4000, and there are 3000 worlds to train on"),
