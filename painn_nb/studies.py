@@ -134,16 +134,16 @@ FINER = [job | TOLD | dict(n_rbf=40, edges=edges)
 LARGE = TOLD | dict(features=64, n_rbf=64)
 LARGER = [job | LARGE for job in contest({"R3": BENCHMARK_BEST["R3"]}, range(1, 4))]
 
-# %% ../nbs/16_studies.ipynb #f5daf0d9
+# %% ../nbs/16_studies.ipynb #ae54aa7a
 def segno_task(steps: int) -> dict[str, Any]:
     "What is asked at one of the horizons, in steps of the simulator."
     return EGNN_TASK | dict(task=SEGNO_GRAVITY[steps].name, system=SEGNO_GRAVITY[steps].system)
 
-HORIZON_PEAKS = (3e-3, 1e-2)  # learning rates
+HORIZON_PEAKS = (3e-3, 1e-2, 3e-2)  # learning rates
 HORIZON_SEARCH = [job for peak in HORIZON_PEAKS for job in contest(
     dict.fromkeys(("R0", "R2", "R3", "EGNN"), peak), range(1), segno_task(1000))]
 
-# %% ../nbs/16_studies.ipynb #45eb920a
+# %% ../nbs/16_studies.ipynb #2235820f
 HORIZON_BEST = {"R0": 3e-3, "R2": 1e-2, "R3": 1e-2, "EGNN": 1e-2}  # learning rates
 HORIZONS = [job for steps in SEGNO_GRAVITY for job in contest(HORIZON_BEST, range(1, 4), segno_task(steps))]
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GRAVITY', 'CHARGED', 'GRAVITY_SEGNN', 'SYSTEMS', 'Trajectories', 'integrate', 'pair_forces', 'gravity_force',
-           'gravity', 'reflect', 'charged_initial', 'charged_force', 'charged', 'gravity_segnn', 'Energy',
-           'pair_energy', 'gravity_energy', 'charged_energy', 'gravity_segnn_energy', 'System']
+           'gravity_from', 'gravity', 'reflect', 'charged_initial', 'charged_force', 'charged', 'gravity_segnn',
+           'Energy', 'pair_energy', 'gravity_energy', 'charged_energy', 'gravity_segnn_energy', 'System']
 
 # %% ../nbs/00_systems.ipynb #0a25ce32
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,6 +80,19 @@ def gravity_force(mass: Tensor) -> Callable[[Tensor], Tensor]:
     force = pair_forces(mass, GRAVITY.G, GRAVITY.softening)
     return lambda pos: force(pos).div_(mass)
 
+# %% ../nbs/00_systems.ipynb #877397df
+def gravity_from(
+    pos: Tensor,  # (T, N, 3)
+    vel: Tensor,  # (T, N, 3)
+    frames: int,  # of the result; frame 0 is the start
+) -> Trajectories:
+    "Unit masses under softened gravity from these positions and velocities on."
+    pos, vel = (x.permute(2, 1, 0).contiguous() for x in (pos, vel))
+    mass = torch.ones_like(pos[0])
+    p, v = integrate(pos, vel, gravity_force(mass), GRAVITY.dt, GRAVITY.every, frames - 1)
+    p, v = torch.cat([pos[None], p]), torch.cat([vel[None], v])
+    return Trajectories(p.permute(3, 0, 2, 1), v.permute(3, 0, 2, 1), mass.T, GRAVITY.dt * GRAVITY.every)
+
 # %% ../nbs/00_systems.ipynb #abf22feb
 def gravity(
     n_traj: int,  # trajectories to simulate
@@ -95,11 +108,7 @@ def gravity(
     frames, seed = whole_number("frames", frames), whole_number("seed", seed, least=0)
     generator = torch.Generator().manual_seed(seed)
     pos, vel = torch.randn(2, 3, n, n_traj, generator=generator, dtype=torch.float64).to(device)
-    vel = vel - vel.mean(1, keepdim=True)
-    mass = torch.ones(n, n_traj, dtype=torch.float64, device=device)
-    p, v = integrate(pos, vel, gravity_force(mass), GRAVITY.dt, GRAVITY.every, frames - 1)
-    p, v = torch.cat([pos[None], p]), torch.cat([vel[None], v])
-    return Trajectories(p.permute(3, 0, 2, 1), v.permute(3, 0, 2, 1), mass.T, GRAVITY.dt * GRAVITY.every)
+    return gravity_from(pos.permute(2, 1, 0), (vel - vel.mean(1, keepdim=True)).permute(2, 1, 0), frames)
 
 # %% ../nbs/00_systems.ipynb #4465153b
 CHARGED = SimpleNamespace(n=5, dt=0.001, every=100, frames=49, speed=0.5, box=5.0, max_force=100.0)
