@@ -144,7 +144,7 @@ HORIZON_SEARCH = [job for peak in HORIZON_PEAKS for job in contest(
     dict.fromkeys(("R0", "R2", "R3", "EGNN"), peak), range(1), segno_task(1000))]
 
 # %% ../nbs/16_studies.ipynb #2235820f
-HORIZON_BEST = {"R0": 3e-3, "R2": 1e-2, "R3": 1e-2, "EGNN": 1e-2}  # learning rates
+HORIZON_BEST = {"R0": 1e-2, "R2": 1e-2, "R3": 1e-2, "EGNN": 1e-2}  # learning rates
 HORIZONS = [job for steps in SEGNO_GRAVITY for job in contest(HORIZON_BEST, range(1, 4), segno_task(steps))]
 
 # %% ../nbs/16_studies.ipynb #68c0768e
