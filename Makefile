@@ -41,7 +41,7 @@ mutants: .venv/.ready  ## change the code line by line and see whether a test no
 chromium:  # Debian's, for what is tested in a browser, and skipped where it is missing and cannot be installed
 	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || echo "chromium is missing: what needs a browser is skipped"
 
-reproduce: .venv/.ready  ## the runs behind the analysis pages, those that are missing; STUDY=recipe: those of the better recipe; FRESH=1: all again, compared
+reproduce: .venv/.ready  ## the runs behind the analysis pages, those that are missing; STUDY=recipe: those of the better recipe, see nbs/16_studies.ipynb for all; FRESH=1: all again, compared
 	$(BIN)/python -c "from painn_nb.studies import STUDIES; from painn_nb.sweeps import reproduce; reproduce(STUDIES['$(STUDY)'], 'runs/$(STUDY)', fresh=bool('$(FRESH)'))"
 
 bench: .venv/.ready chromium  ## speed beside peers, see benchmarks/; writes benchmarks/results/

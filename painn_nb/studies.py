@@ -6,10 +6,9 @@
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'BEST', 'FRESH_SEEDS',
            'CONFIRMATION', 'FOR_VELOCITY', 'TIGHT', 'WIDE', 'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS',
            'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH',
-           'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD', 'WITH_CHARGES', 'FINER', 'LARGE', 'LARGER',
-           'HORIZON_PEAKS', 'HORIZON_SEARCH', 'HORIZON_BEST', 'HORIZONS', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS',
-           'ROLLOUTS', 'UNROLLED', 'STUDIES', 'damped', 'candidate', 'confirmation', 'attribution', 'contest',
-           'segno_task']
+           'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD', 'WITH_CHARGES', 'FINER', 'LARGE', 'LARGER', 'SEGNO_PEAKS',
+           'SEGNO_SEARCH', 'SEGNO_BEST', 'SEGNO_RUNS', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED',
+           'STUDIES', 'damped', 'candidate', 'confirmation', 'attribution', 'contest', 'segno_task']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from typing import Any
@@ -113,9 +112,9 @@ PASS = 30  # steps
 BENCHMARK_PEAKS = (1e-3, 3e-3, 1e-2, 3e-2)  # learning rates
 HUNDRED_PASSES = dict(epochs=100 * PASS, warmup=10 * PASS, debug_layer_stats_every=30 * PASS)
 
-def contest(peaks: dict[str, float], seeds: range, task: dict[str, Any] = EGNN_TASK) -> list[dict[str, Any]]:
+def contest(peaks: dict[str, float], seeds: range, asked: dict[str, Any] = EGNN_TASK) -> list[dict[str, Any]]:
     "Seeds of each contestant at its learning rate."
-    return [dict(seed=seed, lr_peak=peak, **CONTESTANTS[contestant], **task, **HUNDRED_PASSES)
+    return [dict(seed=seed, lr_peak=peak, **CONTESTANTS[contestant], **asked, **HUNDRED_PASSES)
             for seed in seeds for contestant, peak in peaks.items()]
 
 BENCHMARK_SEARCH = [job for peak in BENCHMARK_PEAKS for job in contest(dict.fromkeys(CONTESTANTS, peak), range(1))]
@@ -139,13 +138,13 @@ def segno_task(steps: int) -> dict[str, Any]:
     "What is asked at one of the horizons, in steps of the simulator."
     return EGNN_TASK | dict(task=SEGNO_GRAVITY[steps].name, system=SEGNO_GRAVITY[steps].system)
 
-HORIZON_PEAKS = (3e-3, 1e-2, 3e-2)  # learning rates
-HORIZON_SEARCH = [job for peak in HORIZON_PEAKS for job in contest(
+SEGNO_PEAKS = (3e-3, 1e-2, 3e-2)  # learning rates
+SEGNO_SEARCH = [job for peak in SEGNO_PEAKS for job in contest(
     dict.fromkeys(("R0", "R2", "R3", "EGNN"), peak), range(1), segno_task(1000))]
 
 # %% ../nbs/16_studies.ipynb #2235820f
-HORIZON_BEST = {"R0": 1e-2, "R2": 1e-2, "R3": 1e-2, "EGNN": 1e-2}  # learning rates
-HORIZONS = [job for steps in SEGNO_GRAVITY for job in contest(HORIZON_BEST, range(1, 4), segno_task(steps))]
+SEGNO_BEST = {"R0": 1e-2, "R2": 1e-2, "R3": 1e-2, "EGNN": 1e-2}  # learning rates
+SEGNO_RUNS = [job for steps in SEGNO_GRAVITY for job in contest(SEGNO_BEST, range(1, 4), segno_task(steps))]
 
 # %% ../nbs/16_studies.ipynb #68c0768e
 ONE_STEP: dict[str, Any] = dict(
@@ -165,6 +164,6 @@ STUDIES = {  # by the folder below runs/
     "attribution": attribution(),
     "steps": STEPS,
     "benchmark": [*BENCHMARK_SEARCH, *BENCHMARK, *FLIPPED, *WITH_CHARGES, *FINER, *LARGER],
-    "horizons": [*HORIZON_SEARCH, *HORIZONS],
+    "segno": [*SEGNO_SEARCH, *SEGNO_RUNS],
     "rollouts": [*ROLLOUTS, *UNROLLED],
 }

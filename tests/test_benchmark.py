@@ -1,4 +1,4 @@
-"The benchmark of EGNN and EGNN itself: data on disk, symmetries, whole runs, sweeps, and runs that are killed."
+"The benchmarks of papers and EGNN itself: data on disk, symmetries, whole runs, sweeps, and runs that are killed."
 
 import json
 import os

@@ -32,7 +32,7 @@ from painn_nb.stabilizer import (
     Clamp, ClipNorm, LayerScale, Remedies, Scale, ScaledTanh, SoftClipNorm, attach, attached, detach, stabilize,
 )
 from painn_nb.sweeps import sweep
-from painn_nb.systems import charged, gravity
+from painn_nb.systems import charged, gravity, gravity_from, gravity_segnn
 from painn_nb.watch import culprits, examine, watch
 
 EMPTY, NOWHERE = Path(__file__).parent, Path(__file__).parent / "nowhere"
@@ -100,7 +100,7 @@ CASES = [
      "precision is 'tf32', which cpu does not know; use a newer GPU, or 'full'."),
     (lambda: resolve("R2", device=None), "device is None; it must be a valid string."),
     (lambda: resolve("R2", device=3), "device is 3; it must be a valid string."),
-    (lambda: resolve("R2", system="moon"), "system is 'moon'; it must be one of gravity, charged."),
+    (lambda: resolve("R2", system="moon"), "system is 'moon'; it must be one of gravity, charged, gravity_segnn."),
     (lambda: resolve("R2", system=3), "system is 3; it must be a valid string."),
     (lambda: resolve("R2", nonfinite="no"), "nonfinite is 'no'; it must be 'stop', 'skip' or 'rescale'."),
     (lambda: resolve("R2", nonfinite=True), "nonfinite is True; it must be 'stop', 'skip' or 'rescale'."),
@@ -257,8 +257,16 @@ CASES = [
     (lambda: charged([-1]), "index is [-1]; charged needs trajectory numbers from 0, at least one."),
     (lambda: charged([]), "index is []; charged needs trajectory numbers from 0, at least one."),
     (lambda: charged("a"), "index is 'a'; give a number of trajectories, or a list of their numbers."),
-    (lambda: charged(1, frames=0), "frames is 0; a charged trajectory has from 1 to 49."),
-    (lambda: charged(1, frames=99), "frames is 99; a charged trajectory has from 1 to 49."),
+    (lambda: charged(1, frames=0), "frames is 0; it must be a whole number from 1."),
+    (lambda: charged(1, frames=99), "frames is 99; a trajectory of charged has at most 49."),
+    (lambda: charged(1, frames="3"), "frames is '3'; it must be a whole number from 1."),
+    (lambda: gravity_segnn(1, frames=51), "frames is 51; a trajectory of gravity_segnn has at most 50."),
+    (lambda: gravity_segnn(""), "index is ''; gravity_segnn needs trajectory numbers from 0, at least one."),
+    (lambda: gravity_from(pos, pos, 2),
+     "pos and vel have shapes (3, 3) and (3, 3); expected (worlds, bodies, 3), both alike."),
+    (lambda: gravity_from(pos[None], pos[None, :2], 2),
+     "pos and vel have shapes (1, 3, 3) and (1, 2, 3); expected (worlds, bodies, 3), both alike."),
+    (lambda: gravity_from(pos[None], pos[None], 0), "frames is 0; it must be a whole number from 1."),
     (lambda: charged(1.5), "index is 1.5; give a number of trajectories, or a list of their numbers."),
     (lambda: charged(1, seed=-1, frames=2), "seed is -1; it must be a whole number from 0."),
     (lambda: held_out("train"), "split is 'train'; held-out splits are 'val' and 'test'."),

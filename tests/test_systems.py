@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from painn_nb.data import held_out, painn_nbody
-from painn_nb.systems import SYSTEMS, charged, charged_energy, charged_initial, gravity, gravity_energy
+from painn_nb.systems import (
+    SYSTEMS, charged, charged_energy, charged_initial, gravity, gravity_energy, gravity_from, gravity_segnn,
+)
 
 
 def test_the_last_charged_trajectory_can_be_had_alone():
@@ -51,7 +53,16 @@ def test_streams_of_any_system_never_meet(name):
     assert len({tuple(x.flatten().tolist()) for x in starts}) == 7
 
 
-@pytest.mark.parametrize("simulate", [gravity, charged])
+def test_gravity_goes_on_from_any_frame():
+    "Also where it comes in float32, and in another layout."
+    whole = gravity(3, 5, frames=20)
+    assert gravity_from(whole.pos[:, 7], whole.vel[:, 7], 13).pos.allclose(whole.pos[:, 7:], atol=1e-9, rtol=0)
+    single = gravity_from(whole.pos[:, 7].float().requires_grad_(), whole.vel[:, 7], 3)
+    assert single.pos.dtype == single.charge.dtype == torch.float64 and not single.pos.requires_grad
+    assert single.pos.allclose(whole.pos[:, 7:10], atol=1e-4)
+
+
+@pytest.mark.parametrize("simulate", [gravity, charged, gravity_segnn])
 def test_another_device(simulate):
     world = simulate(2, frames=2, device="meta")
     assert {x.device.type for x in (world.pos, world.vel, world.charge)} == {"meta"}
