@@ -62,7 +62,7 @@ def test_where_nothing_can_be_kept_worlds_are_simulated(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(
-        tasks.Benchmark, "asked", lambda self, numbers: tasks.Batch(worlds[..., 0], *3 * [worlds], None))
+        tasks.Benchmark, "batch_of", lambda self, numbers: tasks.Batch(worlds[..., 0], *3 * [worlds], None))
     with pytest.warns(UserWarning, match="egnn_charged.pt cannot be kept"):
         assert tasks.worlds_of.__wrapped__(tasks.EGNN_CHARGED)["test"].pos.equal(worlds[-2000:])
 
