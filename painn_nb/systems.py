@@ -124,19 +124,31 @@ def reflect(pos: Tensor, vel: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(outside, mirrored, pos), torch.where(outside, -pos.sign() * vel.abs(), vel)
 
 # %% ../nbs/00_systems.ipynb #5b06adf3
+def drawn(
+    index: Sequence[int],  # trajectory numbers
+    seed: int,
+    draw: Callable[[np.random.RandomState], tuple[np.ndarray, ...]],  # what the next trajectory takes from the stream
+) -> tuple[Tensor, ...]:
+    "What each of the numbered trajectories took from one stream, (T, ...)."
+    wanted, found, stream = set(index), {}, np.random.RandomState(seed)
+    for k in range(max(wanted) + 1):
+        numbers = draw(stream)
+        if k in wanted: found[k] = numbers
+    return tuple(torch.from_numpy(np.stack(x)) for x in zip(*(found[k] for k in index)))
+
+# %% ../nbs/00_systems.ipynb #b198c2d4
 def charged_initial(
     index: Sequence[int],  # trajectory numbers
     seed: int = 43,  # the benchmark's
 ) -> tuple[Tensor, Tensor, Tensor]:
     "Charges (T, N), positions and velocities (T, N, 3) of the numbered trajectories of a benchmark file."
-    wanted, drawn, n = set(index), {}, CHARGED.n
-    stream = np.random.RandomState(seed)
-    for k in range(max(wanted) + 1):
+    n = CHARGED.n
+    def draw(stream):
         charge = stream.choice([-1.0, 0.0, 1.0], size=n, p=[0.5, 0, 0.5])
         pos, vel = stream.randn(3, n), stream.randn(3, n)
         stream.randn(2, CHARGED.frames, 3, n)  # the generator's observation noise, which is multiplied by zero
-        if k in wanted: drawn[k] = charge, pos, CHARGED.speed * vel / np.linalg.norm(vel, axis=0)
-    charges, positions, velocities = (torch.from_numpy(np.stack(x)) for x in zip(*(drawn[k] for k in index)))
+        return charge, pos, CHARGED.speed * vel / np.linalg.norm(vel, axis=0)
+    charges, positions, velocities = drawn(index, seed, draw)
     return charges, *reflect(positions.mT, velocities.mT)
 
 # %% ../nbs/00_systems.ipynb #e30276c8
@@ -223,13 +235,12 @@ def segnn_initial(
     seed: int,
 ) -> tuple[Tensor, Tensor]:
     "Positions and velocities (T, N, 3) of the numbered trajectories of a file of SEGNN's generator."
-    wanted, drawn, n = set(index), {}, GRAVITY_SEGNN.n
-    stream = np.random.RandomState(seed)
-    for k in range(max(wanted) + 1):
+    n = GRAVITY_SEGNN.n
+    def draw(stream):
         pos, vel = stream.randn(2, n, 3)
         stream.randn(3, GRAVITY_SEGNN.frames, n, 3)  # its observation noise, which is multiplied by zero
-        if k in wanted: drawn[k] = pos, vel - vel.mean(0)
-    positions, velocities = (torch.from_numpy(np.stack(x)) for x in zip(*(drawn[k] for k in index)))
+        return pos, vel - vel.mean(0)
+    positions, velocities = drawn(index, seed, draw)
     return positions, velocities
 
 # %% ../nbs/00_systems.ipynb #863f5c9d
