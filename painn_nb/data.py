@@ -78,8 +78,8 @@ class FrameDataset:
 
     def __post_init__(self) -> None:
         frames = self.trajectories.pos.shape[1]
-        if whole_number("unroll", self.unroll) > 1 and self.unroll >= frames:
-            raise ValueError(f"unroll is {self.unroll}, and trajectories have {frames} frames; give a smaller one.")
+        if whole_number("unroll", self.unroll) >= frames:
+            raise ValueError(f"unroll is {self.unroll}, and trajectories have {frames} frames; it must be less.")
 
     def __len__(self) -> int:
         return self.trajectories.pos.shape[1] - self.unroll
@@ -180,7 +180,7 @@ def held_out(
     "A fixed list of `n_frames` batches. ValueError for another split, or more frames than a trajectory has."
     if split not in ("val", "test"): raise ValueError(f"split is {split!r}; held-out splits are 'val' and 'test'.")
     if n_frames is None: n_frames = min(8, system_of(system).frames - 1)
-    if not 1 <= n_frames < system.frames:
+    if whole_number("n_frames", n_frames, least=0) not in range(1, system.frames):
         raise ValueError(f"n_frames is {n_frames}; {system.name} has 1 to {system.frames - 1} frames to predict from.")
     whole_number("n_traj", n_traj)
     whole_number("seed", seed, least=0)

@@ -230,15 +230,16 @@ def outcome_text(
 ) -> str:
     "How a run ended and why, in one sentence."
     outcome, failure = summary["outcome"], summary["early_failure"]
-    if failure:
+    if outcome == "exploded" and failure:
         step, site = failure["step"], failure["site"]
         where = "" if site in ("loss", "gradient norm", "unknown") else f" at {site}"  # these are no places
         what = failure["what"] if site == "unknown" else f"the {failure['what']}"
         beyond = blown_note(stats[stats.step == step], "in that step", site)
-        return f"It {outcome} at step {step}{where}: {what}{beyond}."
+        return f"It exploded at step {step}{where}: {what}{beyond}."
     begun = {"completed": "It completed", "stopped": "It was stopped after"}.get(outcome, f"It is {outcome} after")
+    lost = f"; its first lost step is {failure_text(failure)}" if failure else ""
     beyond = blown_note(stats, "in the worst step, {step},")
-    return f"{begun} {length_text(stats, metrics)}{learned_note(summary)}{beyond}."
+    return f"{begun} {length_text(stats, metrics)}{learned_note(summary)}{lost}{beyond}."
 
 # %% ../nbs/10_diagnostics.ipynb #94b4a547
 WINDOW = 8  # captures that a forecast rests on

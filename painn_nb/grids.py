@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .checks import whole_number
-from .recipes import Config, find_recipe, resolve
+from .recipes import HELP, Config, find_recipe, resolve
 
 if sys.version_info >= (3, 11): import tomllib
 else: import tomli as tomllib
@@ -165,9 +165,7 @@ def check_names(settings: Job, vary: Job) -> None:
             raise ValueError(f"{name} is {values!r} in [vary]; expected a list, as [20, 45].")
         if name in settings: raise ValueError(f"{name} is in [settings] and in [vary]; leave it out of one.")
     if "seed" in {**settings, **vary}: raise ValueError("seed is in a table; say how many above them, as seeds = 4.")
-    Config(**settings)
-    for name, values in vary.items():
-        for value in values: Config(**{name: value})
+    if unknown := [name for name in (*settings, *vary) if name not in HELP]: Config(**dict.fromkeys(unknown))  # tells
 
 # %% ../nbs/16_grids.ipynb #413f6ac2
 def read_grid(

@@ -224,9 +224,10 @@ def read_recipe(
     purpose, named = told.pop("purpose"), told.pop("base")
     try: base = find_recipe(named, (*within, path.resolve()))
     except ValueError as e: raise ValueError(f"base of {path}: {e}") from None
-    try: Config(**told)
+    settings = {**base.settings, **told}
+    try: Config(**settings)
     except ValueError as e: raise ValueError(f"{path}: {e}") from None
-    return Recipe(path.stem, purpose, {**base.settings, **told})
+    return Recipe(path.stem, purpose, settings)
 
 # %% ../nbs/07_recipes.ipynb #54b0b681
 def own_recipes():

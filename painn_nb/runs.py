@@ -531,13 +531,21 @@ def stacked(tables):
     return {name: x.to_numpy() if x.dtype == float else x for name, x in table.items()}
 
 # %% ../nbs/11_runs.ipynb #2ec2a17f
+def damaged_pack(folder, why):
+    return (f"the packed runs in {str(folder)!r} are damaged ({why}); restore {', '.join(f'{t}.parquet' for t in TABLES)}, "
+            "or delete all three and pack again.")
+
 def packed_before(folder, but):
-    "The tables of an earlier packing without some runs, by name; none where there is none that can be read."
+    "The tables of an earlier packing without some runs, by name; none where there is none."
     from pyarrow import ArrowException, array, parquet
-    try: tables = {name: parquet.read_table(Path(folder) / f"{name}.parquet") for name in TABLES}
-    except (OSError, ArrowException): return {}
-    return {name: table.filter(array([run_id not in but for run_id in table["run_id"].to_pylist()], "bool"))
-            for name, table in tables.items() if "run_id" in table.column_names}
+    paths = {name: Path(folder) / f"{name}.parquet" for name in TABLES}
+    if not any(path.exists() for path in paths.values()): return {}
+    try:
+        tables = {name: parquet.read_table(path) for name, path in paths.items()}
+        kept = {name: array([run_id not in but for run_id in t["run_id"].to_pylist()], "bool")
+                for name, t in tables.items()}
+    except (OSError, ArrowException, KeyError) as e: raise ValueError(damaged_pack(folder, e)) from None
+    return {name: table.filter(kept[name]) for name, table in tables.items()}
 
 # %% ../nbs/11_runs.ipynb #06522336
 def pack(
@@ -546,7 +554,7 @@ def pack(
     """Write runs.parquet, captures.parquet and metrics.parquet into a folder of runs.
 
     What is packed there already stays, also where the directory of its run is gone. A run that is damaged is left out
-    with a warning. ValueError where none is left."""
+    with a warning. ValueError where none is left, or where what is packed there is damaged."""
     found = runs_in(folder)
     rows, stats, metrics = [], {}, {}
     for run in found:
@@ -596,8 +604,7 @@ def packed(
         return Packed(table, stats.astype({"layer": "Int16"}), metrics)
     except FileNotFoundError as e:
         raise ValueError(f"{str(folder)!r} holds no packed runs ({e}); make them with pack.") from None
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise ValueError(f"the packed runs in {str(folder)!r} are damaged ({e}); make them anew with pack.") from None
+    except (OSError, ValueError, KeyError, TypeError) as e: raise ValueError(damaged_pack(folder, e)) from None
 
 # %% ../nbs/11_runs.ipynb #5ed2aec2
 def packed_row(row: dict[Any, Any]) -> dict[Any, Any]:

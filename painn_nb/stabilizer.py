@@ -252,19 +252,21 @@ class Attached:
         meant = [not known or (degree > 0) == self.site.vector for degree, _ in parts]
         return join([self.site(p) if yes else p for yes, (_, p) in zip(meant, parts)])
 
-ANY_NUMBER = ({inspect.Parameter.VAR_KEYWORD}, {inspect.Parameter.VAR_POSITIONAL})  # by name, by place
-
 class Entering(Attached):
     "Two hooks: an input of a module passes a site; the output gets back what this changed, if it is an update."
     def __init__(self, module: nn.Module, *told: Any):
         super().__init__(*told)
         self.changed: list[torch.Tensor] = []  # by how much, in the calls that have not ended
         taken = inspect.signature(module.forward).parameters
-        names, more, key = list(taken), {p.kind for p in taken.values()}, self.output
-        by_place = isinstance(key, int)
-        if key not in (range(-len(names), len(names)) if by_place else names) and not more & ANY_NUMBER[by_place]:
+        names, kinds, key = list(taken), {p.kind for p in taken.values()}, self.output
+        if isinstance(key, int):
+            known = -len(names) <= key < len(names) or inspect.Parameter.VAR_POSITIONAL in kinds
+            self.index = key + len(names) if key < 0 else key
+        else:
+            known = key in names or inspect.Parameter.VAR_KEYWORD in kinds
+            self.index = names.index(key) if key in names else len(names)
+        if not known:
             raise ValueError(f"input is {key!r}, and {type(module).__name__} takes {', '.join(names) or 'none'}.")
-        self.index = key % max(len(names), key + 1) if by_place else names.index(key) if key in names else len(names)
         self.key = names[self.index] if self.index < len(names) else key
         self.site.name = f"{self.site.name.removesuffix('.update')}.entering"
 
@@ -313,10 +315,13 @@ def attached_sites(model, pattern, output, vector, update, entering):
         hooks = [hook for hook in module._forward_hooks.values() if isinstance(hook, Attached)]
         there = [hook for hook in hooks if isinstance(hook, Entering) == entering]
         hook = next((hook for hook in there if hook.place == (output, vector is not False, update)), None)
+        layout = as_layout(vector) if not isinstance(vector, bool) else known.get(name, -2 if vector else None)
+        if isinstance(layout, tuple): layout = layout[output or 0]
+        if hook and not isinstance(vector, bool) and hook.layout != layout:
+            raise ValueError(f"vector is {vector!r}, and {hook.site.name} has its vectors along {hook.layout!r}; give "
+                             "that, or detach what is there first.")
         if not hook:
             guessed = vector is True and name not in known
-            layout = as_layout(vector) if not isinstance(vector, bool) else known.get(name, -2 if vector else None)
-            if isinstance(layout, tuple): layout = layout[output or 0]
             told = (name, output, layout, vector is not False, update, guessed)
             hook = Entering(module, *told) if entering else Attached(*told)
             if entering or update: module.register_forward_pre_hook(hook.before, with_kwargs=True)

@@ -251,8 +251,7 @@ def reproduce(
 ) -> pd.DataFrame | None:
     "Do those jobs whose runs are not packed there, and pack; or all again. Tells what is there, and what differs."
     folder = Path(folder)
-    try: there = set(packed_keys(packed(folder).runs))
-    except ValueError: there = set()
+    there = set(packed_keys(packed(folder).runs)) if (folder / "runs.parquet").exists() else set()
     missing = [job for job in jobs if prove(job).key not in there]
     print(f"{folder} holds {len(there)} runs; {len(missing)} of {len(jobs)} are missing.")
     if not (fresh or missing): return print("make reproduce FRESH=1 does them again, and compares.")

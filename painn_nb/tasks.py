@@ -91,6 +91,7 @@ def kept(path: Path, make: Callable[[], Batch], right: Callable[[Batch], bool]) 
             worlds = Batch(*torch.load(path, weights_only=True))
             if right(worlds): return worlds
         worlds = make()
+        if not right(worlds): warnings.warn(f"{path.stem}: NumPy {np.__version__} draws other worlds.", stacklevel=3)
         save_atomic(path, tuple(worlds))
         return worlds
 
@@ -99,6 +100,7 @@ def kept(path: Path, make: Callable[[], Batch], right: Callable[[Batch], bool]) 
 def worlds_of(benchmark: Benchmark) -> dict[str, Batch]:
     "The benchmark's worlds by split, float64 on the CPU; simulated once, and kept in `cache_folder`."
     path = cache_folder() / f"{benchmark.name}_{benchmark.system}.pt"
+    @cache
     def make(): return benchmark.batch_of([number for numbers in BENCHMARK_WORLDS.values() for number in numbers])
     try: worlds = kept(path, make, partial(are_right, benchmark=benchmark))
     except OSError as e:

@@ -138,6 +138,12 @@ def evaluate(model: Network, batches: Iterable[Batch]) -> dict[str, float]:
         return mean_errors([errors_of(model, b.like(model)) for b in batches])
 
 # %% ../nbs/15_trainer.ipynb #db01f298
+def of_all(errors: dict[str, float], names: Iterable[str]) -> float:
+    "The sum of these errors, infinite where one is not finite, as where one world is lost."
+    total = sum(errors[name] for name in names)
+    return total if math.isfinite(total) else math.inf
+
+# %% ../nbs/15_trainer.ipynb #6c0ab864
 class Best:
     "The weights of a model that did best on worlds for validation, and what they came to."
 
@@ -153,7 +159,7 @@ class Best:
     def look(self, step: int) -> dict[str, float]:
         "Errors of the weights as they are after this step, as `val_pos_dt`; if none were better, they are kept."
         errors = {f"val_{target}": error for target, error in evaluate(self.model, self.validation).items()}
-        if self.told is None or sum(errors.values()) < sum(self.told[name] for name in errors):
+        if self.told is None or of_all(errors, errors) < of_all(self.told, errors):
             self.told = {"step": step, **errors}
             self.weights = {name: x.clone() for name, x in self.model.state_dict().items()}
         return errors

@@ -233,7 +233,6 @@ def shown(row: dict[str, float]) -> dict[str, float]:
     kinds += [kind for kind in ("weight_max", "buffer_max") if kind not in kinds and not math.isfinite(row[kind])]
     return {kind: row[kind] for kind in kinds}
 
-
 # %% ../nbs/13_watch.ipynb #f6339a7b
 class Watch:
     "Reads the statistics of chosen modules, see `watch`."
@@ -245,8 +244,9 @@ class Watch:
         self.layouts = {name: known[name] for name in modules if known.get(name) is not None}
         dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()} or {torch.float32}
         self.limit = max(float(torch.finfo(dtype).max) for dtype in dtypes)  # the largest number there is
-        self.limits: dict[str, float] = {}  # of modules whose numbers are smaller
         self.sites = {name: m for name, m in modules.items() if isinstance(m, Site)} | attached(model)
+        for site in self.sites.values(): site.failed = ""  # what another watch could not read
+        self.limits = dict.fromkeys(self.sites, self.limit)  # modules may have smaller numbers
         self.hooked = {name: m for name, m in modules.items() if not isinstance(m, Site)}
         self.device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
         self.seen = Seen(by_norm=bool(known))
@@ -336,7 +336,7 @@ class Watch:
         capture = self.read(step)
         self.keep.append(capture.record)
         self.recent.append(capture)
-        for f in forecast(self.recent, self.limits or self.limit):
+        for f in forecast(self.recent, self.limits):
             self.warn(f["site"], f"at step {f['step']}, {f['site']} is on its way to overflow at step {f['expected']}")
         for name in attached(self.model):
             if name in self.idle: self.warn(name, f"nothing has passed the stabilizers at {name}: it is not called")
@@ -419,7 +419,8 @@ def watched_run(run_dir, model, known):
     if run.path.exists() and not run.path.is_dir():
         raise ValueError(f"run_dir is {str(run_dir)!r}, which is a file; give a folder.")
     run.path.mkdir(parents=True, exist_ok=True)
-    if len(run.records): raise ValueError(f"{str(run_dir)!r} holds captures already; give a folder of its own.")
+    if run.records.path.exists() and run.records.path.stat().st_size:
+        raise ValueError(f"{str(run_dir)!r} holds captures already; give a folder of its own.")
     parameters = sum(p.numel() for p in model.parameters())
     about = {"name": type(model).__name__, "parameters": parameters, "torch": torch.__version__}
     if known: about["read_by_norm"] = {name: f"{layout}" for name, layout in known.items()}
@@ -439,6 +440,8 @@ def watch(
     "Within this context the forward passes of a model are read; afterwards the model is as it was."
     whole = getattr(model, "_orig_mod", model)
     if not (keep is None or hasattr(keep, "append")): raise ValueError(f"keep is {keep!r}; give a list, or Records.")
+    if keep is not None and run_dir is not None:
+        raise ValueError(f"keep is {keep!r} and run_dir {str(run_dir)!r}; captures go to one of them.")
     modules, known = select(whole, which), layouts(whole, vector)
     run = None if run_dir is None else watched_run(run_dir, whole, known)
     with torch.inference_mode(False):  # what is made in that mode could not be written to outside
@@ -455,7 +458,7 @@ def watch(
         if w.hooked: forget_compiled(model)
         if run and w.recent:
             failure = first_failure(w.captures)
-            conclude(run, Ended("exploded" if failure else outcome, failure), w.limits or w.limit)
+            conclude(run, Ended("exploded" if failure else outcome, failure), w.limits)
 
 # %% ../nbs/13_watch.ipynb #48f0565e
 def examine(model: nn.Module, *inputs, step: int = 0) -> Capture:

@@ -680,6 +680,12 @@ def lasting(
     return f"{followed} {lost}: such a world is not to be believed."
 
 # %% ../nbs/18_widgets.ipynb #bd555fb3
+def predicts_frames(run: Run, system: str) -> bool:
+    "Whether a run has learned the next frame of this system; no where it cannot be read."
+    try: return (run.config.system, run.config.task) == (system, Config().task)
+    except DAMAGED: return False
+
+# %% ../nbs/18_widgets.ipynb #1f83c748
 class TrajectoryPanel(Panel):
     "A simulated world, and beside it what a predictor makes of its first frame, step after step."
 
@@ -718,8 +724,7 @@ class TrajectoryPanel(Panel):
     def refresh(self) -> None:
         "Offer every run of this system that predicts the next frame and whose weights are here, the newest first."
         weights = sorted((project_root() / "runs").glob("painn/*/model.pt"), reverse=True)
-        runs = [Run(path.parent) for path in weights]
-        found = [run for run in runs if (run.config.system, run.config.task) == (self.system.value, Config().task)]
+        found = [run for path in weights if predicts_frames(run := Run(path.parent), self.system.value)]
         options = {STRAIGHT_ON: STRAIGHT_ON} | {run.address: run for run in found}
         chosen = self.predictor.value
         with self.silence():
