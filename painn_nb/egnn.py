@@ -15,7 +15,7 @@ from .sites import Site
 
 # %% ../nbs/06_egnn.ipynb #a929dfa7
 class EdgeMessages(nn.Module):
-    "Messages, eq. 3, and what they come to at each node; both pass sites."
+    "Messages, eq. 3 of Satorras et al. (2021), and what they come to at each node; both pass sites."
 
     def __init__(self, features: int):
         super().__init__()
@@ -41,7 +41,7 @@ class EdgeMessages(nn.Module):
 
 # %% ../nbs/06_egnn.ipynb #d1e4fbca
 class NodeUpdate(nn.Module):
-    "Step of the position, eq. 7, and features, eq. 6; both pass sites."
+    "Step of the position, eq. 7 of Satorras et al. (2021), and features, eq. 6; both pass sites."
 
     def __init__(self, features: int):
         super().__init__()

@@ -66,7 +66,7 @@ class Limits:
         clip_grads_with_norm_(self.parameters, most, in_dtype)
 
     def by_zscore(self, norm, most):
-        "ZClip, algorithm 1; its running means are plain ones at first."
+        "ZClip, Kumar et al. (2025), algorithm 1; its running means are plain ones at first."
         deviation = math.sqrt(self.var)
         z = (norm - self.mean) / deviation if self.steps >= ZCLIP_WATCHES and deviation > 0 else 0.0
         if z > most:
@@ -79,7 +79,7 @@ class Limits:
         return norm
 
     def by_ratio(self, norm, most):
-        "AdaGC, algorithm 1; a gradient of 0 is not remembered, since that tensor would stand still from then on."
+        "AdaGC, Wang et al. (2025), algorithm 1; a gradient of 0 is not remembered, as it would hold its tensor still."
         watching = self.steps < ADAGC_WATCHES
         if watching: self.by_norm(norm, ADAGC_CLIPS)
         for k, p in enumerate(self.parameters):

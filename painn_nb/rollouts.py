@@ -40,7 +40,7 @@ OFF = 0.1  # error of the energy, as a fraction of `K + |U|` of the start, up to
 
 ROLLED = {  # what `rolled` gives
     "followed": f"frames until the bodies are {NEAR:g} from where they should be",
-    "lasted": f"frames until the energy is {OFF:g} times K + |U| of the start off that of the true world, or not finite",
+    "lasted": f"frames until the energy is off the true world's by {OFF:g} times K + |U| of the start, or not finite",
     **{f"apart_{frame}": f"distance from the truth in frame {frame} of a roll-out" for frame in HORIZONS},
     **{f"energy_{frame}": f"change of energy up to frame {frame}, as a fraction of K + |U|" for frame in HORIZONS},
     **{f"momentum_{frame}": f"change of the centre's velocity up to frame {frame}" for frame in HORIZONS},

@@ -307,7 +307,9 @@ def provenance(device: torch.device) -> dict[str, Any]:
     "Versions, device and git commit (`+` where the tree had changes; null outside a repository)."
     def git(*args):
         return subprocess.run(["git", "-C", str(project_root()), *args], capture_output=True, text=True).stdout.strip()
-    try: commit = git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        commit = git("rev-parse", "--verify", "HEAD") + ("+" if changed else "")
     except FileNotFoundError: commit = ""
     cpu = f"{platform.machine()}, {torch.get_num_threads()} threads"
     return {
@@ -459,7 +461,7 @@ COLUMNS = {  # of packed runs, beside the settings
     "changed": "settings that differ from the recipe",
     "compiled": "whether the layers were compiled",
     "device_name": "GPU, or processor and threads",
-    "git_commit": "commit of the package; + where files differed from it",
+    "git_commit": "commit of the project's folder; + where files differed from it",
     "outcome": "completed, stopped, exploded or unfinished",
     "failed_at": "step of the early failure; missing where there was none",
     "failed_site": "where the early failure was",
@@ -532,16 +534,19 @@ def stacked(tables):
 
 # %% ../nbs/11_runs.ipynb #2ec2a17f
 def damaged_pack(folder, why):
-    return (f"the packed runs in {str(folder)!r} are damaged ({why}); restore {', '.join(f'{t}.parquet' for t in TABLES)}, "
-            "or delete all three and pack again.")
+    files = ", ".join(f"{name}.parquet" for name in TABLES)
+    return f"the packed runs in {str(folder)!r} are damaged ({why}); restore {files}, or delete all and pack again."
+
+def is_packed(folder: str | Path) -> bool:
+    "Whether there is a file of packed runs; others may be missing."
+    return any((Path(folder) / f"{name}.parquet").exists() for name in TABLES)
 
 def packed_before(folder, but):
     "The tables of an earlier packing without some runs, by name; none where there is none."
     from pyarrow import ArrowException, array, parquet
-    paths = {name: Path(folder) / f"{name}.parquet" for name in TABLES}
-    if not any(path.exists() for path in paths.values()): return {}
+    if not is_packed(folder): return {}
     try:
-        tables = {name: parquet.read_table(path) for name, path in paths.items()}
+        tables = {name: parquet.read_table(Path(folder) / f"{name}.parquet") for name in TABLES}
         kept = {name: array([run_id not in but for run_id in t["run_id"].to_pylist()], "bool")
                 for name, t in tables.items()}
     except (OSError, ArrowException, KeyError) as e: raise ValueError(damaged_pack(folder, e)) from None

@@ -32,7 +32,7 @@ from .checks import whole_number
 from .process import terminable
 from .recipes import Config, find_recipe, resolve_device
 from .records import to_json
-from .runs import Packed, Run, config_of, pack, packed, packed_row, runs_in
+from .runs import Packed, Run, config_of, is_packed, pack, packed, packed_row, runs_in
 
 # %% ../nbs/16_sweeps.ipynb #23fa1ff3
 class Proven(NamedTuple):
@@ -251,7 +251,7 @@ def reproduce(
 ) -> pd.DataFrame | None:
     "Do those jobs whose runs are not packed there, and pack; or all again. Tells what is there, and what differs."
     folder = Path(folder)
-    there = set(packed_keys(packed(folder).runs)) if (folder / "runs.parquet").exists() else set()
+    there = set(packed_keys(packed(folder).runs)) if is_packed(folder) else set()
     missing = [job for job in jobs if prove(job).key not in there]
     print(f"{folder} holds {len(there)} runs; {len(missing)} of {len(jobs)} are missing.")
     if not (fresh or missing): return print("make reproduce FRESH=1 does them again, and compares.")

@@ -157,7 +157,8 @@ class Row:
         for x, layout in with_layouts(tensors(out), self.layout):
             for degree, new, n in self.seen.parts(x, layout, self.wanted):
                 new = new.to(now.device)
-                if layout is not None: tops[degree] = torch.maximum(tops[degree], new[0])
+                k = min(degree, len(DEGREES) - 1)  # the last is of all higher ones, too
+                if layout is not None: tops[k] = torch.maximum(tops[k], new[0])
                 stats = new.unbind() if fresh else [
                     s.combine(a, entries, b, n) for s, a, b in zip(STATISTICS, stats, new.unbind())]
                 entries, lost, fresh = entries + n, lost | ~new[0].isfinite(), False

@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['DIAL', 'STEPS', 'STILL', 'ALIVE', 'ONE_OF_TWO', 'SPEEDS', 'Captures', 'FRAMES', 'STRAIGHT_ON', 'Dial', 'remedy_dials',
-           'Picture', 'render', 'draw', 'Panel', 'worlds', 'verdict', 'ExplosionPanel', 'changed_settings', 'run_lines',
-           'report_html', 'RunBrowser', 'captures_of', 'WatchPanel', 'parse_settings', 'LiveRun', 'lasting',
-           'TrajectoryPanel']
+           'Picture', 'render', 'draw', 'Panel', 'worlds', 'verdict', 'ExplosionPanel', 'run_lines', 'report_html',
+           'RunBrowser', 'captures_of', 'WatchPanel', 'parse_settings', 'LiveRun', 'lasting', 'TrajectoryPanel']
 
 # %% ../nbs/18_widgets.ipynb #701ffa8e
 import ast
@@ -44,12 +43,12 @@ from painn_nb.plots import (
     PASS, THEME, plot_energy, plot_heatmap, plot_pass, plot_runs, plot_saturation, plot_speeds, plot_world, read_out,
     statistics, table_of, title_of,
 )
-from .readings import Capture, Reading, stats_table
+from .readings import Capture, stats_table
 from painn_nb.recipes import (
-    Config, all_recipes, build_model, changes, find_recipe, in_words, papermill_command, project_root,
+    Config, all_recipes, build_model, find_recipe, papermill_command, project_root,
 )
 from .rollouts import NEAR, OFF, rolled
-from .runs import Run, runs
+from .runs import DAMAGED, Run, reading_of, runs, settings_apart
 from .stabilizer import Remedies, stabilize
 from .systems import SYSTEMS, Trajectories
 from .watch import Watch, examine, first_failure
@@ -359,13 +358,6 @@ class ExplosionPanel(Panel):
         def plot(figure): plot_pass(self.now, figure.add_axes((0.13, 0.12, 0.85, 0.86)), self.pale, remedies.bounds())
         draw(self.picture, plot, (7, 4.4), words)
 
-# %% ../nbs/18_widgets.ipynb #35faec72
-def changed_settings(run: Run) -> dict[str, str]:
-    "The settings in which a run differs from its recipe, in words. Runs of version 0.1 did not write them down."
-    about = run.about
-    if "changed" in about or "run" not in about: return about.get("changed", {})
-    return {name: in_words(name, value) for name, value in changes(run.config, find_recipe(about["run"])).items()}
-
 # %% ../nbs/18_widgets.ipynb #cb7709d9
 def started(run: Run) -> str: return f"{run.path.name[:10]} {run.path.name[11:19].replace('-', ':')}"
 
@@ -379,7 +371,7 @@ def run_lines(
     def line(row):
         run = Run(row.run_dir)
         recipe = row.run if isinstance(row.run, str) else "watched"
-        changed = ", ".join(f"{name} {value}" for name, value in changed_settings(run).items())
+        changed = ", ".join(f"{name} {value}" for name, value in settings_apart(run.about)["changed"].items())
         return f"{run.name} · {started(run)} · {recipe}{changed and f', changed: {changed}'} · {row.outcome}", run
 
     column = {"time": None, "recipe": "run", "outcome": "outcome"}[group]
@@ -486,12 +478,8 @@ def captures_of(
     if not isinstance(source, pd.DataFrame):
         if all(isinstance(capture, Capture) for capture in source): return list(source)
         raise ValueError(f"{source!r:.60} holds no captures; give w.captures, a run directory, or Run.stats.")
-    def reading(r):
-        module = r.stat == r.kind
-        suffix = r.stat if module else r.stat.removeprefix(f"{r.site.rpartition('.')[2]}_")
-        return Reading(r.site, r.kind, r.value, suffix, r.stabilizer, module)
     steps = table_of(source).groupby("step", sort=False)
-    return [Capture(int(step), map(reading, part.itertuples(index=False))) for step, part in steps]
+    return [Capture(int(step), map(reading_of, part.itertuples(index=False))) for step, part in steps]
 
 # %% ../nbs/18_widgets.ipynb #62161f6c
 class WatchPanel(Panel):

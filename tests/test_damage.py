@@ -19,7 +19,7 @@ from painn_nb.grids import find_grid, read_grid
 from painn_nb.plots import plot_heatmap, plot_loss
 from painn_nb.recipes import build_model, resolve
 from painn_nb.runs import Run, append_log, pack, packed, runs
-from painn_nb.sweeps import sweep
+from painn_nb.sweeps import reproduce, sweep
 from painn_nb.trainer import restore
 from painn_nb.widgets import RunBrowser
 
@@ -186,9 +186,15 @@ READERS = {
 }
 
 
+def contents(folder):
+    "What is in each file below it; locks are empty."
+    files = [path for path in Path(folder).rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {path.name: path.read_bytes() for path in files}
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_whatever_happens_to_a_file(name, whole):
-    "It is read, or a ValueError says what is wrong; and the other files stay as they were."
+    "It is read, or a ValueError says what is wrong; files that are only read stay as they are."
     @settings(database=None, deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from([cut, garbled, shuffled, doubled]), st.data())
     def readable_or_told(damage, data):
@@ -198,10 +204,23 @@ def test_whatever_happens_to_a_file(name, whole):
             run = Run(next(Path(folder).glob("painn/*")))
             file = run.path / name
             file.write_bytes(damage(file.read_bytes(), data.draw))
+            before = contents(folder)
             for read in READERS[name]:
                 try: read(run)
                 except ValueError as e: assert len(str(e)) > 20
+            changed = {file for file, content in contents(folder).items() if before.get(file) != content}
+            assert changed <= ({"ABLATION.md"} if append_log in READERS[name] else set())
     readable_or_told()
+
+
+@pytest.mark.parametrize("name", ["runs", "captures", "metrics"])
+def test_packing_again_over_a_damaged_file_loses_nothing(name, whole, tmp_path):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    (tmp_path / f"{name}.parquet").write_bytes(b"PAR1")
+    before = contents(tmp_path)
+    for again in (pack, lambda folder: reproduce([], folder)):
+        with pytest.raises(ValueError, match="restore runs.parquet, captures.parquet, metrics.parquet"): again(tmp_path)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["layer_stats.jsonl", "metrics.jsonl"])
