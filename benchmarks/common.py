@@ -51,6 +51,15 @@ def summarize(seconds, base):
     return rows
 
 
+def added(seconds, base):
+    "Of each variant what it adds to `base` in the same round, in percent of its median: the median, and quartiles."
+    whole = statistics.median(seconds[base])
+    for name, values in seconds.items():
+        percent = [100 * (own - other) / whole for own, other in zip(values, seconds[base])]
+        low, middle, high = statistics.quantiles(percent, n=4)
+        yield name, middle, [low, high]
+
+
 def write(name, **result):
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"

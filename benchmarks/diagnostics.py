@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from common import take_turns, write
+from common import added, take_turns, write
 from painn_nb.data import painn_nbody
 from painn_nb.modules import tensors
 from painn_nb.process import can_compile, compile_layers
@@ -103,12 +103,9 @@ def costs(run, compiled):
         monitors |= {name: partial(beside, monitor) for name, monitor in others.items()}
     mode = "compiled" if compiled else "eager"
     seconds = take_turns({"base": plain} | monitors, ROUNDS, desc=f"{run}, {mode}")
-    base, row = statistics.median(seconds["base"]), {"run": run, "mode": mode}
-    row["step_ms"] = 1e3 * base
-    for name in monitors:
-        added = [100 * (v - b) / base for v, b in zip(seconds[name], seconds["base"])]
-        low, row[f"{name}_percent"], high = statistics.quantiles(added, n=4)
-        row[f"{name}_quartiles"] = [low, high]
+    row = {"run": run, "mode": mode, "step_ms": 1e3 * statistics.median(seconds["base"])}
+    for name, percent, quartiles in added(seconds, "base"):
+        if name != "base": row |= {f"{name}_percent": percent, f"{name}_quartiles": quartiles}
     return row
 
 

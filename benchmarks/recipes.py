@@ -5,7 +5,7 @@ over rounds and its quartiles. The size is that of nbs/22_recipe.ipynb, which sh
 import statistics
 
 import torch
-from common import take_turns, write
+from common import added, take_turns, write
 from diagnostics import train_step
 
 from painn_nb.data import painn_nbody
@@ -25,12 +25,9 @@ def stepper(run, batch, compiled):
 def costs(compiled):
     mode, batch = "compiled" if compiled else "eager", next(painn_nbody(128))
     seconds = take_turns({run: stepper(run, batch, compiled) for run in RECIPES}, ROUNDS, desc=mode)
-    base = statistics.median(seconds["R0"])
-    for run in RECIPES:
-        added = [100 * (own - r0) / base for own, r0 in zip(seconds[run], seconds["R0"])]
-        low, middle, high = statistics.quantiles(added, n=4)
-        yield {"run": run, "mode": mode, "step_ms": 1e3 * statistics.median(seconds[run]), "percent": middle,
-               "quartiles": [low, high]}
+    for run, percent, quartiles in added(seconds, "R0"):
+        yield {"run": run, "mode": mode, "step_ms": 1e3 * statistics.median(seconds[run]), "percent": percent,
+               "quartiles": quartiles}
 
 
 if __name__ == "__main__":

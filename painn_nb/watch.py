@@ -29,7 +29,7 @@ from painn_nb.modules import (
     Layout, Which, chosen, following, forget_compiled, is_called, is_mask, layouts, numbers, readable, select, split,
     tensors,
 )
-from .post_mortem import post_mortem, unchanged  # noqa: F401, the first was always importable from here
+from .post_mortem import unchanged
 from .readings import Capture, from_record, module_readings, site_readings, stats_table
 from .records import to_json, write_atomic
 from .reductions import STATISTICS, largest, measure

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from common import take_turns, write  # noqa: E402
+from common import added, take_turns, write  # noqa: E402
 
 from painn_nb.process import reuse_memory  # noqa: E402
 from painn_nb.watch import watch  # noqa: E402
@@ -109,12 +109,10 @@ def costs(build):
     step = stepper(model, inputs)
     monitors = {"off": step, "painn_nb": watched(step, model, 1), "painn_nb_every_10": watched(step, model, 10)}
     seconds = take_turns({"base": step} | monitors | peers(step, model, inputs), ROUNDS, desc=build.__name__)
-    base = statistics.median(seconds["base"])
-    row = {"network": build.__name__, "modules": len(list(model.modules())), "step_ms": 1e3 * base}
-    for name in seconds:
-        added = [100 * (v - b) / base for v, b in zip(seconds[name], seconds["base"])]
-        low, middle, high = statistics.quantiles(added, n=4)
-        row |= {f"{name}_percent": middle, f"{name}_quartiles": [low, high]}
+    row = {"network": build.__name__, "modules": len(list(model.modules())),
+           "step_ms": 1e3 * statistics.median(seconds["base"])}
+    for name, percent, quartiles in added(seconds, "base"):
+        row |= {f"{name}_percent": percent, f"{name}_quartiles": quartiles}
     return row
 
 

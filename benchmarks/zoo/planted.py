@@ -23,7 +23,8 @@ from networks import ZOO, build  # noqa: E402
 
 from painn_nb.modules import tensors  # noqa: E402
 from painn_nb.sites import Site, by_name  # noqa: E402
-from painn_nb.watch import culprits, post_mortem, watch  # noqa: E402
+from painn_nb.post_mortem import post_mortem  # noqa: E402
+from painn_nb.watch import culprits, watch  # noqa: E402
 
 
 class Divided(nn.Module):
