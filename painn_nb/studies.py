@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'FOUND', 'NEAR_THE_BEST',
-           'CLOSER', 'BEST', 'FRESH_SEEDS', 'CONFIRMATION', 'FOR_VELOCITY', 'PARTS', 'TIGHT', 'WIDE', 'PATIENT', 'DEEP',
-           'ATTRIBUTED_AT', 'POLICIES', 'STEPS', 'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS',
-           'HUNDRED_PASSES', 'BENCHMARK_SEARCH', 'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD', 'WITH_CHARGES',
-           'FINER', 'LARGE', 'LARGER', 'SEGNO_PEAKS', 'SEGNO_SEARCH', 'SEGNO_BEST', 'SEGNO_RUNS', 'ONE_STEP', 'NOISES',
-           'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED', 'STUDIES', 'damped', 'candidate', 'confirmation', 'attribution',
-           'contest', 'segno_task']
+           'CLOSER', 'FRESH_SEEDS', 'CONFIRMED_AT', 'BEST', 'CONFIRMATION', 'FOR_VELOCITY', 'PARTS', 'TIGHT', 'WIDE',
+           'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS', 'EGNN_TASK', 'CONTESTANTS', 'PASS',
+           'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH', 'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD',
+           'WITH_CHARGES', 'FINER', 'LARGE', 'LARGER', 'SEGNO_PEAKS', 'SEGNO_SEARCH', 'SEGNO_BEST', 'SEGNO_RUNS',
+           'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED', 'STUDIES', 'damped', 'candidate',
+           'confirmation', 'attribution', 'contest', 'segno_task']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from typing import Any
@@ -62,15 +62,16 @@ NEAR_THE_BEST = {"R0": (5e-3, 7e-3), "R2": (5e-3, 7e-3), FOUND: (5e-3, 7e-3, 1.4
 CLOSER = [candidate(name, seed, peak) for seed in range(3) for name, peaks in NEAR_THE_BEST.items() for peak in peaks]
 
 # %% ../nbs/16_studies.ipynb #30dfeb6b
-BEST = {"R0": 7e-3, "R2": 7e-3, "R3": 1e-2}  # learning rates
 FRESH_SEEDS = range(100, 108)
+CONFIRMED_AT = {"R0": (3e-3, 5e-3, 7e-3), "R2": (3e-3, 5e-3), "R3": (1e-2,)}  # learning rates
+BEST = {"R0": 5e-3, "R2": 5e-3, "R3": 1e-2}  # of these, by the fresh seeds themselves
 
 def confirmation(seeds: range = FRESH_SEEDS, peaks: dict[str, float] = BEST, **settings: Any) -> list[dict[str, Any]]:
     "Fresh seeds of each recipe at its learning rate, with these settings."
     return [dict(run=run, seed=seed, lr_peak=peak, **ORDINARY | settings)
             for seed in seeds for run, peak in peaks.items()]
 
-CONFIRMATION = confirmation()
+CONFIRMATION = [job for run, peaks in CONFIRMED_AT.items() for peak in peaks for job in confirmation(peaks={run: peak})]
 FOR_VELOCITY = [candidate("norms", seed, 3e-3) for seed in FRESH_SEEDS]  # the search's best for it
 PARTS = [candidate(name, seed, BEST["R3"])
          for seed in FRESH_SEEDS for name in ("updates × 0.1", "norm of mu, updates × 0.1")]
