@@ -390,7 +390,8 @@ raise it little or not at all.
 
 To train, take R3 ({listed_of("R3")}), which limits nothing. Over eight seeds of a thousand steps, each \
 recipe at its own best learning rate, the displacement error of R0 is 2.5 times that of R3 (95 % interval 1.9 to 4.5) \
-and that of R2 2.3 times (1.7 to 2.5); the velocity error of R3 is 1.13 times that of R2, and no difference to R0's can be told. \
+and that of R2 2.3 times (1.7 to 2.5); the velocity error of R3 is 1.13 times that of R2, and no difference to \
+R0's can be told. \
 R3 goes on where they fail: at higher learning rates, and with twenty-four layers. At rates of 1e-3 and below it gains \
 nothing. `nbs/22_recipe.ipynb` computes these numbers.
 
