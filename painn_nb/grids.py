@@ -165,7 +165,8 @@ def check_names(settings: Job, vary: Job) -> None:
             raise ValueError(f"{name} is {values!r} in [vary]; expected a list, as [20, 45].")
         if name in settings: raise ValueError(f"{name} is in [settings] and in [vary]; leave it out of one.")
     if "seed" in {**settings, **vary}: raise ValueError("seed is in a table; say how many above them, as seeds = 4.")
-    if unknown := [name for name in (*settings, *vary) if name not in HELP]: Config(**dict.fromkeys(unknown))  # tells
+    unknown = {name: value for name, value in {**settings, **vary}.items() if name not in HELP}
+    if unknown: Config(**unknown)  # tells what there is
 
 # %% ../nbs/16_grids.ipynb #413f6ac2
 def read_grid(
