@@ -170,11 +170,12 @@ def held_out_errors(
 ) -> pd.DataFrame:
     """The packed runs with `config`; `pos_dt` and `vel`, the mean squared errors on held-out worlds, infinite where a
     network is lost; and `lost`, its steps whose loss or gradients were not finite."""
-    finite = np.isfinite(source.metrics.loss + source.metrics.grad_norm)
-    lost, runs = (~finite).groupby(source.metrics.run_id).sum(), source.runs
+    steps, runs = source.metrics, source.runs
+    lost = steps.assign(lost=~np.isfinite(steps.loss + steps.grad_norm)).groupby("run_id").lost.sum()
+    configs = pd.Series([config_of(packed_row(row)) for row in runs.to_dict("records")], runs.index)
     return runs.assign(
-        config=[config_of(packed_row(row)) for row in runs.to_dict("records")],
-        pos_dt=runs.held_out_pos_dt.fillna(np.inf), vel=runs.held_out_vel.fillna(np.inf), lost=runs.run_id.map(lost))
+        config=configs, lost=runs.run_id.map(lost),
+        pos_dt=runs.held_out_pos_dt.fillna(np.inf), vel=runs.held_out_vel.fillna(np.inf))
 
 # %% ../nbs/17_comparison.ipynb #099ad20a
 class Interval(NamedTuple):
