@@ -82,12 +82,14 @@ class Limits:
         "AdaGC, Wang et al. (2025), algorithm 1; a gradient of 0 is not remembered, as it would hold its tensor still."
         watching = self.steps < ADAGC_WATCHES
         if watching: self.by_norm(norm, ADAGC_CLIPS)
+        norms = []
         for k, p in enumerate(self.parameters):
-            if p.grad is None or not p.grad.any(): continue
-            of_tensor, mean = total_norm([p.grad]).item(), self.means[k].item()
+            if p.grad is None or not (of_tensor := total_norm([p.grad]).item()): continue
+            mean = self.means[k].item()
             if not watching and of_tensor > most * mean:
                 p.grad.mul_(most * mean / of_tensor)
                 of_tensor = most * mean
             if watching or mean == math.inf: self.means[k] = min(mean, of_tensor)
             else: self.means[k] = ADAGC_KEEPS * mean + (1 - ADAGC_KEEPS) * of_tensor
-        return total_norm([p.grad for p in self.parameters if p.grad is not None]).item()
+            norms.append(of_tensor)
+        return math.hypot(*norms)
