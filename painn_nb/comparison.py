@@ -89,9 +89,9 @@ def outcome_row(row: Row, stats: pd.DataFrame, metrics: pd.DataFrame) -> Row:
     }
 
 # %% ../nbs/17_comparison.ipynb #88164942
-Parts = tuple[Row, pd.DataFrame, pd.DataFrame]  # of a run: its row, captures and metrics
+Tables = tuple[Row, pd.DataFrame, pd.DataFrame]  # of a run: its row, captures and metrics
 
-def readers(source: Packed | str | Path) -> Iterator[tuple[str, Callable[[], Parts]]]:
+def readers(source: Packed | str | Path) -> Iterator[tuple[str, Callable[[], Tables]]]:
     "Of each run its name, and what reads it, oldest first."
     if not isinstance(source, Packed):
         for run in runs_in(source): yield run.path.name, lambda run=run: (row_of(run), run.stats, run.metrics)

@@ -57,6 +57,12 @@ def test_worlds_are_simulated_once_and_are_the_benchmarks(tmp_path, task, file):
     assert kept.pos[-1].tolist() == first[0]
 
 
+def test_worlds_of_another_numpy_are_told_and_used(tmp_path):
+    worlds = tasks.EGNN_CHARGED.batch_of([0])
+    with pytest.warns(UserWarning, match="egnn: NumPy .* draws other worlds."):
+        assert tasks.kept(tmp_path / "egnn.pt", lambda: worlds, right=lambda worlds: False) is worlds
+
+
 def test_where_nothing_can_be_kept_worlds_are_simulated(tmp_path, monkeypatch):
     worlds = torch.cat([part.pos for part in tasks.worlds_of(tasks.EGNN_CHARGED).values()])
     (tmp_path / "file").touch()

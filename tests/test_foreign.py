@@ -216,9 +216,11 @@ def test_a_part_that_is_called_alone_is_judged_step_by_step():
         assert culprits(first)["cause"] == "input" and culprits(w.capture(1)) is None
 
 
-def test_half_precision_is_forecast_at_its_own_limit():
+@pytest.mark.parametrize("attached", [False, True])
+def test_half_precision_is_forecast_at_its_own_limit(attached):
     net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 1))
     with torch.no_grad(): net[0].weight.fill_(1)
+    if attached: attach(net, "0", lambda: Clamp(1e9))
     with warnings.catch_warnings(record=True) as told, watch(net, "0") as w, torch.no_grad():
         warnings.simplefilter("always")
         for step in range(13):

@@ -272,6 +272,7 @@ CASES = [
     (lambda: held_out("train"), "split is 'train'; held-out splits are 'val' and 'test'."),
     (lambda: held_out(n_traj=0), "n_traj is 0; it must be a whole number from 1."),
     (lambda: held_out(n_frames=0), "n_frames is 0; gravity has 1 to 999 frames to predict from."),
+    (lambda: held_out(n_frames=2.5), "n_frames is 2.5; it must be a whole number from 0."),
     (lambda: held_out(n_frames=9999), "n_frames is 9999; gravity has 1 to 999 frames to predict from."),
     (lambda: held_out(seed=-1), "seed is -1; it must be a whole number from 0."),
     (lambda: held_out(system="charged"), "system is 'charged'; give a System, as SYSTEMS['gravity']."),

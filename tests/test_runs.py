@@ -21,7 +21,7 @@ from painn_nb.process import can_compile, compile_layers
 from painn_nb.readings import from_record
 from painn_nb.recipes import RECIPES, build_model, resolve
 from painn_nb.records import Records
-from painn_nb.runs import Run
+from painn_nb.runs import Run, provenance
 from painn_nb.sites import sites
 from painn_nb.sweeps import sweep
 from painn_nb.trainer import forward_backward
@@ -197,6 +197,23 @@ def test_an_ended_run_is_left_alone(tmp_path):
     resume_experiment(run)
     assert times(run) == before
     with pytest.raises(ValueError, match="no run directory"): resume_experiment(tmp_path)
+
+
+def test_a_run_knows_its_commit(tmp_path, monkeypatch):
+    def git(*args):
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *args]
+        subprocess.run(command, check=True, capture_output=True)
+    def commit(): return provenance(torch.device("cpu"))["git_commit"]
+    monkeypatch.setitem(provenance.__globals__, "project_root", lambda: tmp_path)
+    git("init")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    assert commit() is None
+    git("commit", "-m", "first")
+    first = commit()
+    assert re.fullmatch("[0-9a-f]{40}", first)
+    (tmp_path / "a").write_text("2")
+    assert commit() == first + "+"
 
 
 TRAINED = """
