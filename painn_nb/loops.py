@@ -24,7 +24,8 @@ from .checks import whole_number
 from .modules import Layout, Which
 from .readings import Capture
 from .records import beside
-from .watch import culprits, watch
+from .sites import unwrapped
+from .watch import culprits, usable, watch
 
 # %% ../nbs/19_loops.ipynb #844ec9c1
 class Watching:
@@ -34,7 +35,7 @@ class Watching:
 
     def __init__(self, model: nn.Module, every: int = 10, **options: Any):
         self.every = whole_number("every", every)
-        opened = ExitStack()
+        self.model, opened = model, ExitStack()
         self.watch = opened.enter_context(watch(model, **options))
         self.watch.reading = False
         self.failure: dict[str, Any] | None = None  # the first that a capture showed, see `culprits`
@@ -61,10 +62,13 @@ class Watching:
         try: found = culprits(self.watch.capture(step))
         except (OSError, RuntimeError, ValueError) as e:
             warnings.warn(f"step {step} was not captured: {e}", stacklevel=2)
-        if found and found.get("cause") == "gradient" and not closing:
+        if found and found.get("cause") == "gradient" and not closing and self.weights_are_finite():
             return False  # the optimizer did not take it: a scaler of gradients leaves such steps out
         self.failure = self.failure or found
         return found is not None
+
+    def weights_are_finite(self) -> bool:
+        return all(w.isfinite().all() for p in self.model.parameters() if usable(w := unwrapped(p)))
 
     def close(self) -> None:
         "Capture a step that has not ended, take the hooks off the model and write the report."
