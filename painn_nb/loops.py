@@ -85,7 +85,7 @@ def optional(extra: str, *names: str) -> Any:
     for name in [name for name in names if sys.modules.get(name)] or names:
         try: return import_module(name)
         except ImportError: continue
-    raise ImportError(f"{names[0]} cannot be imported; install it with: pip install 'painn_nb[{extra}]'")
+    raise ImportError(f"{names[0]} cannot be imported; install it in the project's folder: pip install -e '.[{extra}]'")
 
 # %% ../nbs/19_loops.ipynb #6ff0fc30
 def watching_next(
