@@ -132,7 +132,7 @@ What is there already is not run again, so a sweep that was stopped goes on when
 def cluster(address: str):
     "A client of a Dask cluster."
     try: from distributed import Client
-    except ImportError: raise ValueError("a scheduler needs Dask: pip install -e '.[dask]' in the project's folder.") from None
+    except ImportError: raise ValueError("a scheduler needs Dask; in a clone: pip install -e '.[dask]'") from None
     try: return Client(address, timeout=10)
     except (OSError, ValueError) as e: raise ValueError(f"there is no Dask scheduler at {address!r}: {e}") from None
 
