@@ -35,7 +35,7 @@ class Watching:
 
     def __init__(self, model: nn.Module, every: int = 10, **options: Any):
         self.every = whole_number("every", every)
-        self.model, opened = model, ExitStack()
+        opened = ExitStack()
         self.watch = opened.enter_context(watch(model, **options))
         self.watch.reading = False
         self.failure: dict[str, Any] | None = None  # the first that a capture showed, see `culprits`
@@ -68,7 +68,7 @@ class Watching:
         return found is not None
 
     def weights_are_finite(self) -> bool:
-        return all(w.isfinite().all() for p in self.model.parameters() if usable(w := unwrapped(p)))
+        return all(w.isfinite().all() for p in self.watch.model.parameters() if usable(w := unwrapped(p)))
 
     def close(self) -> None:
         "Capture a step that has not ended, take the hooks off the model and write the report."

@@ -308,15 +308,15 @@ def provenance(device: torch.device) -> dict[str, Any]:
     def git(*args):
         return subprocess.run(["git", "-C", str(project_root()), *args], capture_output=True, text=True).stdout.strip()
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
         commit = git("rev-parse", "--verify", "HEAD")
-    except FileNotFoundError: commit = changed = ""
+        if commit and git("status", "--porcelain", "--untracked-files=no"): commit += "+"
+    except FileNotFoundError: commit = ""
     cpu = f"{platform.machine()}, {torch.get_num_threads()} threads"
     return {
         "versions": {"painn_nb": __version__, "python": platform.python_version(), "torch": torch.__version__,
                      "numpy": np.__version__, "pandas": pd.__version__},
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
-        "git_commit": commit + "+" * bool(changed) if commit else None,
+        "git_commit": commit or None,
     }
 
 # %% ../nbs/11_runs.ipynb #c7119bc3
