@@ -95,8 +95,9 @@ if __name__ == "__main__":
         sys.exit("no GPU here: torch.cuda.is_available() is False. On a machine with one: make gpu GPU_PYTHON=python3")
     apart, rows = check("cuda"), []
     for batch_size, variants in ((128, VARIANTS | COMPILED), (1024, VARIANTS)):
-        for run in ("R0", "R2"): rows += steps(run, batch_size, variants, device="cuda")
+        for run in ("R0", "R2", "R3"):
+            rows += steps(run, batch_size, variants, device="cuda")
+            write("gpu", steps=STEPS, apart=apart, rows=rows)
     for r in rows:
         setup = f"{r['recipe']}, {r['batch']} worlds, {r['variant']}"
         print(f"{setup}: {r['ms']:.2f} ms, {r['times_faster']:.1f} times faster than eager")
-    write("gpu", steps=STEPS, apart=apart, rows=rows)
