@@ -63,10 +63,11 @@ def safely(note: Callable[..., None], *given: Any) -> str:
 
 # %% ../nbs/03_sites.ipynb #541f7303
 MODES = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
+is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # torch 2.6 has none
 
 def is_recorded() -> bool:
     "Whether this pass is only written down: no numbers are there to be read."
-    if torch.compiler.is_compiling(): return torch.compiler.is_exporting()
+    if torch.compiler.is_compiling(): return is_exporting()
     return torch.jit.is_tracing() or any(torch._C._get_dispatch_mode(mode) is not None for mode in MODES)
 
 # %% ../nbs/03_sites.ipynb #85ea1ca5

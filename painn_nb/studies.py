@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'FOUND', 'NEAR_THE_BEST',
-           'CLOSER', 'FRESH_SEEDS', 'CONFIRMED_AT', 'BEST', 'CONFIRMATION', 'FOR_VELOCITY', 'PARTS', 'TIGHT', 'WIDE',
-           'PATIENT', 'DEEP', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS', 'EGNN_TASK', 'CONTESTANTS', 'PASS',
-           'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH', 'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD',
-           'WITH_CHARGES', 'FINER', 'LARGE', 'LARGER', 'SEGNO_PEAKS', 'SEGNO_SEARCH', 'SEGNO_BEST', 'SEGNO_RUNS',
-           'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED', 'STUDIES', 'damped', 'candidate',
-           'confirmation', 'attribution', 'contest', 'segno_task']
+           'CLOSER', 'FRESH_SEEDS', 'CONFIRMED_AT', 'BEST', 'CONFIRMATION', 'FOR_VELOCITY', 'PARTS', 'TIGHT', 'PATIENT',
+           'DEEP', 'WIDE_SEARCH', 'WIDE_AT', 'WIDE', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS', 'EGNN_TASK', 'CONTESTANTS',
+           'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH', 'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED',
+           'TOLD', 'WITH_CHARGES', 'FINER', 'LARGE', 'LARGER', 'SEGNO_PEAKS', 'SEGNO_SEARCH', 'SEGNO_BEST',
+           'SEGNO_RUNS', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED', 'STUDIES', 'damped',
+           'candidate', 'searched', 'confirmation', 'at_each', 'attribution', 'contest', 'segno_task']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from typing import Any
@@ -39,6 +39,7 @@ def damped(factor: float) -> dict[str, float]:
 BOTH = dict(prenorm_q=1, prenorm_mu=1)
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {  # a recipe, and what differs
     "R0": ("R0", {}),
+    "R1": ("R1", {}),
     "R2": ("R2", {}),
     "norms": ("R0", BOTH),
     "norms, updates × 0.1": ("R0", BOTH | damped(0.1)),
@@ -49,17 +50,24 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {  # a recipe, and what diff
 }
 
 # %% ../nbs/16_studies.ipynb #7d47889d
-def candidate(name: str, seed: int, peak: float) -> dict[str, Any]:
-    "The job of a candidate."
+def candidate(name: str, seed: int, peak: float, **more: Any) -> dict[str, Any]:
+    "The job of a candidate, with more settings."
     run, settings = CANDIDATES[name]
-    return dict(run=run, seed=seed, lr_peak=peak, **ORDINARY, **settings)
+    return dict(run=run, seed=seed, lr_peak=peak, **ORDINARY | settings | more)
 
-SEARCH = [candidate(name, seed, peak) for seed in range(3) for name in CANDIDATES for peak in PEAKS]
+def searched(peaks: dict[str, tuple[float, ...]], **more: Any) -> list[dict[str, Any]]:
+    "Three seeds of candidates, each at its learning rates, with more settings."
+    return [candidate(name, seed, peak, **more) for seed in range(3) for name, at in peaks.items() for peak in at]
+
+SEARCH = searched(dict.fromkeys(CANDIDATES, PEAKS))
 
 # %% ../nbs/16_studies.ipynb #37244ce6
 FOUND = "norms, updates × 0.1"  # which became R3
-NEAR_THE_BEST = {"R0": (5e-3, 7e-3), "R2": (5e-3, 7e-3), FOUND: (5e-3, 7e-3, 1.4e-2, 2e-2), "norms": (5e-3, 7e-3)}
-CLOSER = [candidate(name, seed, peak) for seed in range(3) for name, peaks in NEAR_THE_BEST.items() for peak in peaks]
+NEAR_THE_BEST = {
+    "R0": (5e-3, 7e-3), "R1": (5e-3,), "R2": (5e-3, 7e-3),
+    FOUND: (5e-3, 7e-3, 1.4e-2, 2e-2), "norms": (5e-3, 7e-3),
+}
+CLOSER = searched(NEAR_THE_BEST)
 
 # %% ../nbs/16_studies.ipynb #30dfeb6b
 FRESH_SEEDS = range(100, 108)
@@ -71,17 +79,25 @@ def confirmation(seeds: range = FRESH_SEEDS, peaks: dict[str, float] = BEST, **s
     return [dict(run=run, seed=seed, lr_peak=peak, **ORDINARY | settings)
             for seed in seeds for run, peak in peaks.items()]
 
-CONFIRMATION = [job for run, peaks in CONFIRMED_AT.items() for peak in peaks for job in confirmation(peaks={run: peak})]
+def at_each(peaks: dict[str, tuple[float, ...]], **settings: Any) -> list[dict[str, Any]]:
+    "Fresh seeds of each recipe at each of its learning rates, with these settings."
+    return [job for run, at in peaks.items() for peak in at for job in confirmation(peaks={run: peak}, **settings)]
+
+CONFIRMATION = at_each(CONFIRMED_AT)
 FOR_VELOCITY = [candidate("norms", seed, 3e-3) for seed in FRESH_SEEDS]  # the search's best for it
 PARTS = [candidate(name, seed, BEST["R3"])
          for seed in FRESH_SEEDS for name in ("updates × 0.1", "norm of mu, updates × 0.1")]
 
 # %% ../nbs/16_studies.ipynb #a1bd4f9c
 TIGHT = confirmation(range(100, 104), {"R0": 3e-3, "R2": 3e-3, "R3": 1e-2}, clip_gradients_norm=0.1)
-WIDE = confirmation(features=128)
 PATIENT = confirmation(range(100, 104), epochs=10_000, warmup=1000, debug_layer_stats_every=1000)
 DEEP = [*confirmation(range(100, 103), dict.fromkeys(BEST, 1e-3), layers=24),
         *confirmation(range(100, 103), {"R3": 1e-2}, layers=24)]
+
+# %% ../nbs/16_studies.ipynb #96c133c0
+WIDE_SEARCH = searched({"R0": (3e-3, 5e-3, 1e-2), "R2": (1e-3, 3e-3, 5e-3), FOUND: (5e-3, 1e-2, 2e-2)}, features=128)
+WIDE_AT = {"R0": (3e-3, 5e-3), "R2": (3e-3, 5e-3), "R3": (1e-2,)}  # learning rates
+WIDE = at_each(WIDE_AT, features=128)
 
 # %% ../nbs/16_studies.ipynb #389a577c
 ATTRIBUTED_AT = (3e-3, 1e-2)  # learning rates
@@ -169,7 +185,8 @@ UNROLLED = [dict(run="R3", seed=seed, lr_peak=ONE_STEP_PEAKS["R3"], unroll=4, **
 # %% ../nbs/16_studies.ipynb #6563b994
 STUDIES = {  # by the folder below runs/
     "reproduction": REPRODUCTION,
-    "recipe": [*SEARCH, *CLOSER, *CONFIRMATION, *FOR_VELOCITY, *PARTS, *TIGHT, *WIDE, *PATIENT, *DEEP],
+    "recipe": [*SEARCH, *CLOSER, *CONFIRMATION, *FOR_VELOCITY, *PARTS, *TIGHT, *PATIENT, *DEEP,
+               *WIDE_SEARCH, *WIDE],
     "attribution": attribution(),
     "steps": STEPS,
     "benchmark": [*BENCHMARK_SEARCH, *BENCHMARK, *FLIPPED, *WITH_CHARGES, *FINER, *LARGER],
