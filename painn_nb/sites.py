@@ -63,7 +63,9 @@ def safely(note: Callable[..., None], *given: Any) -> str:
 
 # %% ../nbs/03_sites.ipynb #541f7303
 MODES = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
-is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # torch 2.6 has none
+
+# torch 2.6 has no torch.compiler.is_exporting, and that of 2.11 is true in all that is compiled
+def is_exporting(): return getattr(torch.compiler, "_is_exporting_flag", False)
 
 def is_recorded() -> bool:
     "Whether this pass is only written down: no numbers are there to be read."

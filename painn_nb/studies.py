@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'FOUND', 'NEAR_THE_BEST',
-           'CLOSER', 'FRESH_SEEDS', 'CONFIRMED_AT', 'BEST', 'CONFIRMATION', 'FOR_VELOCITY', 'PARTS', 'TIGHT', 'PATIENT',
-           'DEEP', 'WIDE_SEARCH', 'WIDE_AT', 'WIDE', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS', 'EGNN_TASK', 'CONTESTANTS',
-           'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH', 'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED',
-           'TOLD', 'WITH_CHARGES', 'FINER', 'LARGE', 'LARGER', 'SEGNO_PEAKS', 'SEGNO_SEARCH', 'SEGNO_BEST',
-           'SEGNO_RUNS', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED', 'STUDIES', 'damped',
-           'candidate', 'searched', 'confirmation', 'at_each', 'attribution', 'contest', 'segno_task']
+           'CLOSER', 'FRESH_SEEDS', 'CONFIRMED_AT', 'BEST', 'CONFIRMATION', 'FOR_VELOCITY', 'PARTS', 'TIGHT',
+           'TEN_TIMES', 'PATIENT', 'DEEP', 'WIDE_SEARCH', 'WIDE_AT', 'WIDE', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS',
+           'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH',
+           'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD', 'WITH_CHARGES', 'FINER', 'LARGE', 'LARGER', 'SEGNO_PEAKS',
+           'SEGNO_SEARCH', 'SEGNO_BEST', 'SEGNO_RUNS', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED',
+           'STUDIES', 'damped', 'candidate', 'searched', 'confirmation', 'at_each', 'attribution', 'contest',
+           'segno_task']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from typing import Any
@@ -90,7 +91,9 @@ PARTS = [candidate(name, seed, BEST["R3"])
 
 # %% ../nbs/16_studies.ipynb #a1bd4f9c
 TIGHT = confirmation(range(100, 104), {"R0": 3e-3, "R2": 3e-3, "R3": 1e-2}, clip_gradients_norm=0.1)
-PATIENT = confirmation(range(100, 104), epochs=10_000, warmup=1000, debug_layer_stats_every=1000)
+TEN_TIMES = dict(epochs=10_000, warmup=1000, debug_layer_stats_every=1000)
+PATIENT = [*confirmation(range(100, 104), **TEN_TIMES),
+           *(candidate("R0", seed, peak, **TEN_TIMES) for seed in range(2) for peak in (3e-3, BEST["R0"]))]
 DEEP = [*confirmation(range(100, 103), dict.fromkeys(BEST, 1e-3), layers=24),
         *confirmation(range(100, 103), {"R3": 1e-2}, layers=24)]
 

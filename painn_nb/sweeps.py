@@ -243,6 +243,11 @@ def of_run(data, run_id):
     stats = stats.assign(name=stats.site + " " + stats.stat)[["step", "name", "value"]]
     return pd.concat([metrics, stats]).set_index(["step", "name"]).value
 
+# %% ../nbs/16_sweeps.ipynb #ec653aa9
+def ended_keys(table):
+    "The keys of the jobs of packed runs that are over; one that was killed or stopped may be packed, too."
+    return set(packed_keys(table[table.outcome.isin(("completed", "exploded"))]))
+
 # %% ../nbs/16_sweeps.ipynb #d8613da5
 def reproduce(
     jobs: Sequence[Mapping[str, Any]],
@@ -251,7 +256,7 @@ def reproduce(
 ) -> pd.DataFrame | None:
     "Do those jobs whose runs are not packed there, and pack; or all again. Tells what is there, and what differs."
     folder = Path(folder)
-    there = set(packed_keys(packed(folder).runs)) if is_packed(folder) else set()
+    there = ended_keys(packed(folder).runs) if is_packed(folder) else set()
     missing = [job for job in jobs if prove(job).key not in there]
     print(f"{folder} holds {len(there)} runs; {len(missing)} of {len(jobs)} are missing.")
     if not (fresh or missing): return print("make reproduce FRESH=1 does them again, and compares.")
