@@ -13,6 +13,7 @@ __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDID
            'segno_task']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .grids import ORIGINAL, RATES, factorial, leave_one_out, only_one
@@ -56,7 +57,7 @@ def candidate(name: str, seed: int, peak: float, **more: Any) -> dict[str, Any]:
     run, settings = CANDIDATES[name]
     return dict(run=run, seed=seed, lr_peak=peak, **ORDINARY | settings | more)
 
-def searched(peaks: dict[str, tuple[float, ...]], **more: Any) -> list[dict[str, Any]]:
+def searched(peaks: Mapping[str, Sequence[float]], **more: Any) -> list[dict[str, Any]]:
     "Three seeds of candidates, each at its learning rates, with more settings."
     return [candidate(name, seed, peak, **more) for seed in range(3) for name, at in peaks.items() for peak in at]
 
@@ -80,7 +81,7 @@ def confirmation(seeds: range = FRESH_SEEDS, peaks: dict[str, float] = BEST, **s
     return [dict(run=run, seed=seed, lr_peak=peak, **ORDINARY | settings)
             for seed in seeds for run, peak in peaks.items()]
 
-def at_each(peaks: dict[str, tuple[float, ...]], **settings: Any) -> list[dict[str, Any]]:
+def at_each(peaks: Mapping[str, Sequence[float]], **settings: Any) -> list[dict[str, Any]]:
     "Fresh seeds of each recipe at each of its learning rates, with these settings."
     return [job for run, at in peaks.items() for peak in at for job in confirmation(peaks={run: peak}, **settings)]
 
