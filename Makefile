@@ -14,8 +14,10 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-lo
 .PHONY: run sweep quick test lint faults mutants reproduce bench zoo gpu lab notebooks readme readme-text docs chromium
 
 run: .venv/.ready  ## one ablation: make run RUN=R2 ARGS="-p seed 1"
-	@out=$$(mktemp -d)/run.ipynb && $(BIN)/papermill nbs/run.ipynb $$out -p run $(RUN) $(ARGS) && \
-	$(BIN)/python -c "import nbformat, sys; print(nbformat.read(sys.argv[1], 4).cells[-1].outputs[0].text)" $$out
+	@out=$$(mktemp -d); trap 'rm -r $$out' EXIT; \
+	trap 'echo "Stopped: $(BIN)/painn_nb run --resume DIRECTORY goes on, with the newest of runs/painn." >&2' INT; \
+	$(BIN)/papermill nbs/run.ipynb $$out/run.ipynb -p run $(RUN) $(ARGS) && \
+	$(BIN)/python -c "import nbformat, sys; print(nbformat.read(sys.argv[1], 4).cells[-1].outputs[0].text)" $$out/run.ipynb
 
 sweep: .venv/.ready  ## many runs and their comparison: make sweep GRID=leave_one_out ARGS="--seeds 8"
 	@$(BIN)/painn_nb sweep $(GRID) $(ARGS)

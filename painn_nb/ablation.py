@@ -133,18 +133,33 @@ def explained(run: Run) -> Iterator[None]:
         size = ", ".join(f"{k} {getattr(run.config, k)}" for k in ("batch_size", "features", "layers"))
         raise MemoryError(f"{run.address} needs more memory than is there, with {size}; make one smaller.") from e
 
+# %% ../nbs/16_ablation.ipynb #888c51ba
+def refuse_others(run, told):
+    "ValueError where another recipe, name or setting is told than that of a run that goes on."
+    own = {"run": run.about["run"], "name": run.about["name"], **dataclasses.asdict(run.config)}
+    named = {name: told[name] for name in ("run", "name") if told.get(name) is not None}
+    if "run" in named: named["run"] = Path(named["run"]).stem  # of a file
+    settings = {name: value for name, value in told.items() if name not in ("run", "name", "runs_dir")}
+    named |= dataclasses.asdict(dataclasses.replace(run.config, **settings))
+    for name, value in named.items():
+        if value == own[name]: continue
+        raise ValueError(f"{name} is {value!r}, and {own[name]!r} in the run that is to go on; leave it out, or begin "
+                         "a new one.")
+
 # %% ../nbs/16_ablation.ipynb #52f85299
 def resume_experiment(
     run_dir: str | Path | Run,  # of a run that waits, was killed, or has ended; relative to here or to the project
+    told: Mapping[str, Any] | None = None,  # arguments of `new_experiment` that must be those of the run
 ) -> Run:
     """Continue a run bit for bit where its last checkpoint left it, also one that was stopped.
 
-    One that was completed or exploded is left as it is. Raises ValueError where there is no run, or where another
-    process trains it; OSError and MemoryError in words."""
+    One that was completed or exploded is left as it is. Raises ValueError where there is no run, where it is another
+    than the one that was told, or where another process trains it; OSError and MemoryError in words."""
     run = Run(run_dir)
     if not run.path.exists(): run = Run(project_root() / run.path)
     if not (run.path / "config.json").exists():
         raise ValueError(f"{str(run.path)!r} is no run directory: it has no config.json.")
+    refuse_others(run, told or {})
     ours = terminable() if parent_process() is None else nullcontext()  # a sweep ends its processes itself
     try:
         with FileLock(run.path / ".run.lock", timeout=0), ours, explained(run):

@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from . import __version__
-from .ablation import new_experiment, resume_experiment
+from .ablation import resume_experiment, run_experiment
 from .diagnostics import failure_text
 from .grids import GRIDS, find_grid
 from .recipes import HELP, Config, in_words, project_root
@@ -72,22 +72,19 @@ runs_dir = click.option(
 run_folder = click.argument("folder", type=click.Path(path_type=Path), default=of_project)
 
 @main.command()
-@click.argument("recipe", default="R2")
+@click.argument("recipe", required=False)
 @runs_dir
 @click.option("--name", help="ends the name of the run directory; the recipe's, with what was changed")
 @click.option("--resume", metavar="RUN", help="a run directory, to be continued; it brings all other settings")
 @with_settings()
 @in_a_sentence
-def run(recipe: str, runs_dir: Path, name: str | None, resume: str | None, settings: dict[str, Any]) -> None:
-    """Train RECIPE: R0, R1, R2, R3, or a TOML file of your own.
+def run(recipe: str | None, runs_dir: Path, name: str | None, resume: str | None, settings: dict[str, Any]) -> None:
+    """Train RECIPE: R0, R1, R2 (which is the default), R3, or a TOML file of your own.
 
     A setting that is not given is the recipe's. `off` switches a remedy off. An explosion is a result. The last line is
     the run directory."""
-    if resume and settings:
-        named = ", ".join(settings)
-        raise ValueError(f"{named} cannot be changed in a run that goes on; leave it out, or begin a new one.")
-    begun = Run(find_run(resume, runs_dir)) if resume else new_experiment(recipe, runs_dir, name, **settings)
-    ended = resume_experiment(begun)
+    if resume: ended = resume_experiment(find_run(resume, runs_dir), {"run": recipe, "name": name, **settings})
+    else: ended = run_experiment(recipe or "R2", runs_dir, name, **settings)
     click.echo(f"{ended.outcome}. Early failure: {failure_text(ended.failure)}.", err=True)
     click.echo(ended.path)
 

@@ -552,7 +552,8 @@ def place_foreign(model, remedies):
     named = {"" if name == whole_name(model) else name: m for name, m in modules(model).items()}
     known = [(path, PLACES[cls]) for path, m in named.items() for cls in classes(m) if cls in PLACES]
     if not known:
-        raise ValueError(f"{type(model).__name__} has no sites and no class of PLACES; use `attach`, or add to PLACES.")
+        raise ValueError(f"{type(model).__name__} is no network that `stabilize` knows; `attach` the remedies, as "
+                         "nbs/howto.ipynb does it for R3, or add its class to painn_nb.stabilizer.PLACES.")
     for (path, places), (name, strength) in product(known, remedies.active().items()):
         r = remedies.declared()[name]
         there = dict.fromkeys(places[place] for place in r.places if place in places)

@@ -146,7 +146,7 @@ CASES = [
     (lambda: stabilize(net, "R2"), "remedies is 'R2'; give Remedies(clip_q_value=100) or a Config, as"),
     (lambda: stabilize(net, dict(clip_q_value=1)),
      "remedies is {'clip_q_value': 1}; give Remedies(clip_q_value=100) or a"),
-    (lambda: stabilize(net, resolve("R2")), "Sequential has no sites and no class of PLACES; use `attach`, or add"),
+    (lambda: stabilize(net, resolve("R2")), "Sequential is no network that `stabilize` knows; `attach` the remedies"),
     (lambda: watching(net, which="zz"), "no module is chosen by 'zz'; this model has Sequential(), 0, 1."),
     (lambda: watching(net, vector={"q": 1}), "vector names 'q', which is no module; this model has Sequential(), 0,"),
     (lambda: watching(net, vector={"0": "abc"}), "vector is 'abc'; expected an axis, or irreps as 8x0e+4x1o."),
