@@ -185,14 +185,18 @@ def run_experiment(
     `resume_experiment` goes on with it."""
     return resume_experiment(new_experiment(run, runs_dir, name, **settings))
 
+# %% ../nbs/16_ablation.ipynb #7edf70d4
+OWN = re.compile(r"__\w+__|_+|_i+|_[ido]h|_[id]?\d*|_exit_code|In|Out")  # names of IPython
+
+def is_value(name, what): return not (OWN.fullmatch(name) or callable(what) or inspect.ismodule(what))
+
 # %% ../nbs/16_ablation.ipynb #11884df2
 def given_settings(
     namespace: Mapping[str, Any],  # of a notebook, up to the cell that asks
     not_settings: Collection[str] = (),  # names that the form itself has a use for
 ) -> dict[str, Any]:
     "What a form was told. Raises ValueError on a private name, which would be none of the settings."
-    own = re.compile(r"__\w+__|_+|_i+|_[ido]h|_[id]?\d*|_exit_code|In|Out")
-    told = {k: v for k, v in namespace.items() if not (own.fullmatch(k) or callable(v) or inspect.ismodule(v))}
+    told = {name: value for name, value in namespace.items() if is_value(name, value)}
     for name in told:
         if name.startswith("_"): raise ValueError(f"{name} is no setting; write {name.lstrip('_')}.")
     return {k: v for k, v in told.items() if k not in not_settings and not (isinstance(v, str) and v == "recipe")}
@@ -230,8 +234,9 @@ def put_out(source, shell):
 # %% ../nbs/16_ablation.ipynb #55c87f99
 @contextmanager
 def put_back(namespace):
-    "What is there before is there after, and nothing else."
+    "Without the values that are there; what is there before is there after, and nothing else."
     before = dict(namespace)
+    for name in [name for name, value in before.items() if is_value(name, value)]: del namespace[name]
     try: yield
     finally:
         namespace.clear()

@@ -157,6 +157,9 @@ def test_a_run_resumed_through_papermill_is_complete(papermill, tmp_path):
     done = papermill("/dev/null", resume=run.path)
     assert done.returncode == 0, done.stderr
     check_run_dir(run, RECIPES["R1"])
+    for told, sentence in (({"run": "R0"}, "run is 'R0', and 'R1' in the run"), ({"seed": 3}, "seed is 3, and 5 in")):
+        refused = papermill("/dev/null", resume=run.path, **told)
+        assert refused.returncode != 0 and sentence in refused.stderr
 
 
 def test_two_runs_at_once_share_nothing_and_both_are_in_the_log(papermill, tmp_path):
