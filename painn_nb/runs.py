@@ -42,6 +42,8 @@ METRICS = ["epoch", "step", "loss", "pos_dt", "vel", "grad_norm", "lr", "speed_m
 OF_SOME_TASKS = ["vel", "val_pos_dt", "val_vel"]  # errors that a task need not have
 
 # %% ../nbs/11_runs.ipynb #1fe7e019
+NOT_ENDED = "it has not ended, and `painn_nb run --resume` goes on with it"
+
 def config_of(about):
     "The settings in a config.json; one that an older version did not know has its default."
     return Config(**{f.name: about[f.name] for f in dataclasses.fields(Config) if f.name in about})
@@ -167,7 +169,7 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """How it ended: `outcome`, `early_failure`, `forecasts`, `top_metrics`; of a training also held-out errors,
         and where there was validation `best`: the step after which the weights did best, and their errors."""
-        found = self._mapping("summary.json", "it has not ended")
+        found = self._mapping("summary.json", NOT_ENDED)
         if "outcome" in found: return found
         raise ValueError(f"{str(self.path / 'summary.json')!r} is damaged: it has no outcome; delete it, and resume.")
 
@@ -189,7 +191,7 @@ class Run:
     @property
     def report(self) -> str:
         "The run's section in the run log."
-        return self._read("report.md", "it has not ended")
+        return self._read("report.md", NOT_ENDED)
 
     @property
     def model(self) -> Network:

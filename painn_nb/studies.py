@@ -99,7 +99,8 @@ DEEP = [*confirmation(range(100, 103), dict.fromkeys(BEST, 1e-3), layers=24),
         *confirmation(range(100, 103), {"R3": 1e-2}, layers=24)]
 
 # %% ../nbs/16_studies.ipynb #96c133c0
-WIDE_SEARCH = searched({"R0": (3e-3, 5e-3, 1e-2), "R2": (1e-3, 3e-3, 5e-3), FOUND: (5e-3, 1e-2, 2e-2)}, features=128)
+WIDE_SEARCH = searched(
+    {"R0": (1e-3, 3e-3, 5e-3, 1e-2), "R2": (1e-3, 3e-3, 5e-3), FOUND: (5e-3, 1e-2, 2e-2)}, features=128)
 WIDE_AT = {"R0": (3e-3, 5e-3), "R2": (3e-3, 5e-3), "R3": (1e-2,)}  # learning rates
 WIDE = at_each(WIDE_AT, features=128)
 

@@ -124,7 +124,7 @@ CASES = [
     (lambda: Run(NOWHERE).metrics, "nowhere' is no run directory: it is not there."),
     (lambda: Run(NOWHERE).about, "nowhere' has no config.json; it is no run directory."),
     (lambda: Run(NOWHERE).captures, "nowhere' is no run directory: it is not there."),
-    (lambda: Run(NOWHERE).summary, "nowhere' has no summary.json; it has not ended."),
+    (lambda: Run(NOWHERE).summary, "nowhere' has no summary.json; it has not ended, and"),
     (lambda: packed(EMPTY), "/runs.parquet); make them with pack."),
     (lambda: pack(EMPTY), "' has no runs to pack; expected are painn/<run>/config.json."),
     (lambda: compare(NOWHERE), "nowhere'; expected are runs that completed or exploded."),
