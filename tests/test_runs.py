@@ -97,8 +97,6 @@ def test_papermill_piped(papermill, tmp_path):
     (dict(run="R9"), "the recipes are R0, R1, R2"),
     (dict(clip_mu=3), "did you mean clip_mu_norm"),
     (dict(clip_mu_norm=-1), "clip_mu_norm is -1; it must be greater than 0"),
-    (dict(epochs=0), "epochs is 0; it must be greater than 0"),
-    (dict(dtype="float16"), "float64"),
     (dict(device="abacus"), "this machine does not have"),
 ])
 def test_bad_parameters_stop_before_anything_is_written(papermill, tmp_path, bad, message):
@@ -157,9 +155,8 @@ def test_a_run_resumed_through_papermill_is_complete(papermill, tmp_path):
     done = papermill("/dev/null", resume=run.path)
     assert done.returncode == 0, done.stderr
     check_run_dir(run, RECIPES["R1"])
-    for told, sentence in (({"run": "R0"}, "run is 'R0', and 'R1' in the run"), ({"seed": 3}, "seed is 3, and 5 in")):
-        refused = papermill("/dev/null", resume=run.path, **told)
-        assert refused.returncode != 0 and sentence in refused.stderr
+    refused = papermill("/dev/null", resume=run.path, run="R0")
+    assert refused.returncode == 1 and "run is 'R0', and 'R1' in the run that is to go on" in refused.stderr
 
 
 def test_two_runs_at_once_share_nothing_and_both_are_in_the_log(papermill, tmp_path):
