@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'FOUND', 'NEAR_THE_BEST',
            'CLOSER', 'FRESH_SEEDS', 'CONFIRMED_AT', 'BEST', 'CONFIRMATION', 'FOR_VELOCITY', 'PARTS', 'TIGHT',
-           'TEN_TIMES', 'PATIENT', 'DEEP', 'WIDE_SEARCH', 'WIDE_AT', 'WIDE', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS',
-           'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH',
+           'TEN_TIMES', 'PATIENT', 'DEEP', 'FAST', 'WIDE_SEARCH', 'WIDE_AT', 'WIDE', 'ATTRIBUTED_AT', 'POLICIES',
+           'STEPS', 'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH',
            'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD', 'WITH_CHARGES', 'FINER', 'LARGE', 'LARGER', 'SEGNO_PEAKS',
            'SEGNO_SEARCH', 'SEGNO_BEST', 'SEGNO_RUNS', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED',
            'STUDIES', 'damped', 'candidate', 'searched', 'confirmation', 'at_each', 'attribution', 'contest',
@@ -97,6 +97,7 @@ PATIENT = [*confirmation(range(100, 104), **TEN_TIMES),
            *(candidate("R0", seed, peak, **TEN_TIMES) for seed in range(2) for peak in (3e-3, BEST["R0"]))]
 DEEP = [*confirmation(range(100, 103), dict.fromkeys(BEST, 1e-3), layers=24),
         *confirmation(range(100, 103), {"R3": 1e-2}, layers=24)]
+FAST = confirmation(range(100, 103), {"R3": 10 * BEST["R3"]})
 
 # %% ../nbs/16_studies.ipynb #96c133c0
 WIDE_SEARCH = searched(
@@ -190,7 +191,7 @@ UNROLLED = [dict(run="R3", seed=seed, lr_peak=ONE_STEP_PEAKS["R3"], unroll=4, **
 # %% ../nbs/16_studies.ipynb #6563b994
 STUDIES = {  # by the folder below runs/
     "reproduction": REPRODUCTION,
-    "recipe": [*SEARCH, *CLOSER, *CONFIRMATION, *FOR_VELOCITY, *PARTS, *TIGHT, *PATIENT, *DEEP,
+    "recipe": [*SEARCH, *CLOSER, *CONFIRMATION, *FOR_VELOCITY, *PARTS, *TIGHT, *PATIENT, *DEEP, *FAST,
                *WIDE_SEARCH, *WIDE],
     "attribution": attribution(),
     "steps": STEPS,
