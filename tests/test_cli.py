@@ -104,7 +104,8 @@ def test_the_forms_know_all_settings(root, tmp_path):
     shown = json.dumps(json.loads((tmp_path / "sweep.ipynb").read_text())["cells"])
     assert "R2, clip_mu_norm off survived 2 of 2 seeds" in shown and "image/png" in shown
     for words, said in [(["-p", "_clip_mu_norm", 3], "_clip_mu_norm is no setting; write clip_mu_norm."),
-                        (["-y", "clip_q_value: [1, 2]"], "clip_q_value is [1, 2]")]:
+                        (["-y", "clip_q_value: [1, 2]"], "clip_q_value is [1, 2]"),
+                        (["-p", "clip_mu", 3], "did you mean")]:
         refused = papermill("run", *words, "-p", "runs_dir", tmp_path / "none")
         assert refused.returncode and said in refused.stderr and not (tmp_path / "none").exists()
 

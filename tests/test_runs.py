@@ -96,6 +96,9 @@ def test_papermill_piped(papermill, tmp_path):
 @pytest.mark.parametrize("bad, message", [
     (dict(run="R9"), "the recipes are R0, R1, R2"),
     (dict(clip_mu=3), "did you mean clip_mu_norm"),
+    (dict(clip_mu_norm=-1), "clip_mu_norm is -1; it must be greater than 0"),
+    (dict(epochs=0), "epochs is 0; it must be greater than 0"),
+    (dict(dtype="float16"), "float64"),
     (dict(device="abacus"), "this machine does not have"),
 ])
 def test_bad_parameters_stop_before_anything_is_written(papermill, tmp_path, bad, message):
