@@ -20,7 +20,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import product
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import numpy as np
 import torch
@@ -397,6 +397,12 @@ def refuse_bool(value: object) -> object:
 Positive = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, allow_inf_nan=False)]
 
 # %% ../nbs/05_stabilizer.ipynb #abc24913
+def can_be_off(field: dataclasses.Field) -> bool:
+    "Whether a setting is a remedy, or may be None."
+    annotation: Any = field.type
+    declared = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return "remedy" in field.metadata or type(None) in get_args(declared)
+
 def sentence(
     fault: ErrorDetails,  # what pydantic found
     fields: dict[str, dataclasses.Field],  # of the class, by name
@@ -409,7 +415,7 @@ def sentence(
         guess = f"; did you mean {near[0]}?" if near else "."
         return f"{name} is no setting{guess} The settings are {', '.join(fields)}."
     expected = fault["msg"].replace("Input should be", "it must be").split(", unable to parse")[0]
-    off = ", or off" if "remedy" in fields[name].metadata else ""
+    off = ", or off" if can_be_off(fields[name]) else ""
     return f"{name} is {value!r}; {expected}{off}."
 
 # %% ../nbs/05_stabilizer.ipynb #46b7abff
