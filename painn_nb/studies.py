@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'FOUND', 'NEAR_THE_BEST',
            'CLOSER', 'FRESH_SEEDS', 'CONFIRMED_AT', 'BEST', 'CONFIRMATION', 'FOR_VELOCITY', 'PARTS', 'TIGHT',
-           'TEN_TIMES', 'PATIENT', 'DEEP', 'FAST', 'WIDE_SEARCH', 'WIDE_AT', 'WIDE', 'ATTRIBUTED_AT', 'POLICIES',
-           'STEPS', 'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH',
-           'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD', 'WITH_CHARGES', 'FINER', 'LARGE', 'LARGER', 'SEGNO_PEAKS',
-           'SEGNO_SEARCH', 'SEGNO_BEST', 'SEGNO_RUNS', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED',
-           'STUDIES', 'damped', 'candidate', 'searched', 'confirmation', 'at_each', 'attribution', 'contest',
-           'segno_task']
+           'TEN_TIMES', 'PATIENT_AT', 'PATIENT', 'DEEP', 'FAST', 'WIDE_SEARCH', 'WIDE_AT', 'WIDE', 'ATTRIBUTED_AT',
+           'POLICIES', 'STEPS', 'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES',
+           'BENCHMARK_SEARCH', 'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD', 'WITH_CHARGES', 'FINER', 'LARGE',
+           'LARGER', 'SEGNO_PEAKS', 'SEGNO_SEARCH', 'SEGNO_BEST', 'SEGNO_RUNS', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS',
+           'ROLLOUTS', 'UNROLLED', 'STUDIES', 'damped', 'candidate', 'searched', 'confirmation', 'at_each',
+           'attribution', 'contest', 'segno_task']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from collections.abc import Mapping, Sequence
@@ -93,8 +93,8 @@ PARTS = [candidate(name, seed, BEST["R3"])
 # %% ../nbs/16_studies.ipynb #a1bd4f9c
 TIGHT = confirmation(range(100, 104), {"R0": 3e-3, "R2": 3e-3, "R3": 1e-2}, clip_gradients_norm=0.1)
 TEN_TIMES = dict(epochs=10_000, warmup=1000, debug_layer_stats_every=1000)
-PATIENT = [*confirmation(range(100, 104), **TEN_TIMES),
-           *(candidate("R0", seed, peak, **TEN_TIMES) for seed in range(2) for peak in (3e-3, BEST["R0"]))]
+PATIENT_AT = {"R0": (3e-3, 5e-3), "R2": (3e-3,), "R3": (3e-3, 5e-3, 1e-2)}  # learning rates
+PATIENT = [*confirmation(range(100, 104), **TEN_TIMES), *at_each(PATIENT_AT, seeds=range(2), **TEN_TIMES)]
 DEEP = [*confirmation(range(100, 103), dict.fromkeys(BEST, 1e-3), layers=24),
         *confirmation(range(100, 103), {"R3": 1e-2}, layers=24)]
 FAST = confirmation(range(100, 103), {"R3": 10 * BEST["R3"]})
