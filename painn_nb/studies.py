@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['SEEDS', 'LONG', 'REPRODUCTION', 'ORDINARY', 'PEAKS', 'BOTH', 'CANDIDATES', 'SEARCH', 'FOUND', 'NEAR_THE_BEST',
-           'CLOSER', 'FRESH_SEEDS', 'CONFIRMED_AT', 'BEST', 'CONFIRMATION', 'FOR_VELOCITY', 'PARTS', 'TIGHT',
-           'TEN_TIMES', 'PATIENT_AT', 'PATIENT', 'DEEP', 'FAST', 'WIDE_SEARCH', 'WIDE_AT', 'WIDE', 'ATTRIBUTED_AT',
-           'POLICIES', 'STEPS', 'EGNN_TASK', 'CONTESTANTS', 'PASS', 'BENCHMARK_PEAKS', 'HUNDRED_PASSES',
-           'BENCHMARK_SEARCH', 'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD', 'WITH_CHARGES', 'FINER', 'LARGE',
-           'LARGER', 'SEGNO_PEAKS', 'SEGNO_SEARCH', 'SEGNO_BEST', 'SEGNO_RUNS', 'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS',
-           'ROLLOUTS', 'UNROLLED', 'STUDIES', 'damped', 'candidate', 'searched', 'confirmation', 'at_each',
-           'attribution', 'contest', 'segno_task']
+           'CLOSER', 'FRESH_SEEDS', 'CONFIRMED_AT', 'BEST', 'CONFIRMATION', 'FOR_VELOCITY', 'PARTS', 'TIGHT_CLIP',
+           'TIGHT_SEARCH', 'TIGHT_AT', 'TIGHT', 'BY_ZSCORE', 'TEN_TIMES', 'PATIENT_AT', 'PATIENT', 'DEEP', 'FAST',
+           'WIDE_SEARCH', 'WIDE_AT', 'WIDE', 'ATTRIBUTED_AT', 'POLICIES', 'STEPS', 'EGNN_TASK', 'CONTESTANTS', 'PASS',
+           'BENCHMARK_PEAKS', 'HUNDRED_PASSES', 'BENCHMARK_SEARCH', 'BENCHMARK_BEST', 'BENCHMARK', 'FLIPPED', 'TOLD',
+           'WITH_CHARGES', 'FINER', 'LARGE', 'LARGER', 'SEGNO_PEAKS', 'SEGNO_SEARCH', 'SEGNO_BEST', 'SEGNO_RUNS',
+           'ONE_STEP', 'NOISES', 'ONE_STEP_PEAKS', 'ROLLOUTS', 'UNROLLED', 'STUDIES', 'damped', 'candidate', 'searched',
+           'confirmation', 'at_each', 'attribution', 'contest', 'segno_task']
 
 # %% ../nbs/16_studies.ipynb #ce0da656
 from collections.abc import Mapping, Sequence
@@ -90,10 +90,17 @@ FOR_VELOCITY = [candidate("norms", seed, 3e-3) for seed in FRESH_SEEDS]  # the s
 PARTS = [candidate(name, seed, BEST["R3"])
          for seed in FRESH_SEEDS for name in ("updates × 0.1", "norm of mu, updates × 0.1")]
 
+# %% ../nbs/16_studies.ipynb #7f196a30
+TIGHT_CLIP = dict(clip_gradients_norm=0.1)
+TIGHT_SEARCH = at_each(dict.fromkeys(BEST, (1e-2, 2e-2)), seeds=range(3), **TIGHT_CLIP)
+TIGHT_AT = {"R0": (5e-3, 1e-2), "R2": (1e-2,), "R3": (1e-2,)}  # learning rates
+TIGHT = [*at_each(TIGHT_AT, **TIGHT_CLIP),
+         *confirmation(range(100, 104), {"R0": 3e-3, "R2": 3e-3}, **TIGHT_CLIP)]
+BY_ZSCORE = confirmation(range(3), {"R2": 1e-2}, clip_gradients_zscore=2.5)
+
 # %% ../nbs/16_studies.ipynb #a1bd4f9c
-TIGHT = confirmation(range(100, 104), {"R0": 3e-3, "R2": 3e-3, "R3": 1e-2}, clip_gradients_norm=0.1)
 TEN_TIMES = dict(epochs=10_000, warmup=1000, debug_layer_stats_every=1000)
-PATIENT_AT = {"R0": (3e-3, 5e-3), "R2": (3e-3,), "R3": (3e-3, 5e-3, 1e-2)}  # learning rates
+PATIENT_AT = {"R0": (3e-3, 5e-3), "R2": (3e-3,), "R3": (3e-3,)}  # learning rates
 PATIENT = [*confirmation(range(100, 104), **TEN_TIMES), *at_each(PATIENT_AT, seeds=range(2), **TEN_TIMES)]
 DEEP = [*confirmation(range(100, 103), dict.fromkeys(BEST, 1e-3), layers=24),
         *confirmation(range(100, 103), {"R3": 1e-2}, layers=24)]
@@ -191,8 +198,8 @@ UNROLLED = [dict(run="R3", seed=seed, lr_peak=ONE_STEP_PEAKS["R3"], unroll=4, **
 # %% ../nbs/16_studies.ipynb #6563b994
 STUDIES = {  # by the folder below runs/
     "reproduction": REPRODUCTION,
-    "recipe": [*SEARCH, *CLOSER, *CONFIRMATION, *FOR_VELOCITY, *PARTS, *TIGHT, *PATIENT, *DEEP, *FAST,
-               *WIDE_SEARCH, *WIDE],
+    "recipe": [*SEARCH, *CLOSER, *CONFIRMATION, *FOR_VELOCITY, *PARTS, *TIGHT_SEARCH, *TIGHT, *BY_ZSCORE,
+               *PATIENT, *DEEP, *FAST, *WIDE_SEARCH, *WIDE],
     "attribution": attribution(),
     "steps": STEPS,
     "benchmark": [*BENCHMARK_SEARCH, *BENCHMARK, *FLIPPED, *WITH_CHARGES, *FINER, *LARGER],
