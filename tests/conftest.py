@@ -1,4 +1,5 @@
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,9 @@ from lab import CHROMIUM, chromium
 
 ROOT = Path(__file__).parents[1]
 TINY = dict(epochs=4, features=16, layers=2, batch_size=8)  # the same code as a full run, in a second
+
+# in the background a shell lets Ctrl-C be ignored, and so it would be in all that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
