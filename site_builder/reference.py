@@ -72,18 +72,11 @@ def documentation(markdown):
     return f"### {name}\n\n{link}\n\n```python\n{written}\n```\n\n{text}\n\n{listed}"
 
 
-def can_be_off(name):
-    "Whether a setting that is no remedy can be off; the error of a remedy says so itself."
-    if name in Config.declared(): return False
-    try: return getattr(Config(**{name: "off"}), name) is None
-    except ValueError: return False
-
-
 def expected(name):
     "What a setting must be, in the words of the error that a wrong value gets."
     if name == "device": return "auto, or a device of torch, as cpu or cuda"
     try: Config(**{name: "?" if name == "system" else -1})
-    except ValueError as e: return re.search(r"it must be (.*)\.", str(e))[1] + (", or off" if can_be_off(name) else "")
+    except ValueError as e: return re.search(r"it must be (.*)\.", str(e))[1]
     raise AssertionError(f"{name} can be anything")
 
 

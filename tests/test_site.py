@@ -221,6 +221,13 @@ def test_a_setting_in_prose_leads_to_its_definition(tab, server):
     assert tab.url.endswith("reference/settings.html#clip-mu-norm")
 
 
+def test_a_setting_that_can_be_off_says_so_once(docs):
+    page = (docs / "reference" / "settings.html").read_text()
+    for name in ("clip_mu_norm", "clip_gradients_norm", "lr_peak"):
+        [said] = re.findall(rf"<h3>{name}<.*?It must be (.*?)\. Default", page, re.DOTALL)
+        assert said == "greater than 0, or off"
+
+
 def test_a_table_is_sorted_by_a_click_on_its_head(tab, server):
     tab.goto(f"{server}/benchmarks/benchmarks.html")
     table = tab.locator("table.dataframe", has=tab.locator("th[aria-sort], th[tabindex]")).first
